@@ -1,0 +1,1 @@
+"""The merged configuration and the machine it applies to."""

@@ -1,0 +1,253 @@
+"""The merged configuration, typed, and the questions that the rest asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from pytest_madengine.errors import Fault, FaultsError, nearest
+from pytest_madengine.models.model import UNDISTRIBUTED, Distributed, Model
+from pytest_madengine.validation import EnvVars, Path, Text, faults, unknown_key
+
+UNBUILT = {
+    "tools": "profiling tools do not run in this version",
+    "deployment_config": "a build manifest cannot be given as context in this version",
+    "data": "data providers do not run in this version",
+}
+"""Keys whose effect this version lacks: refusing them beats a run without what was asked for."""
+
+HEADER_KEYS = ("host_os", "ctx_test", "numa_balancing", "rocm_path")
+"""Keys that only `# CONTEXT` headers of Dockerfiles ask for."""
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _mounts(value: object) -> object:
+    """`docker_mounts` in both documented shapes as {container path: host path}."""
+    entries: list[Any] = value if isinstance(value, list) else [value]
+    if all(isinstance(entry, Mapping) and {"host_path", "container_path"} <= entry.keys() for entry in entries):
+        return {entry["container_path"]: entry["host_path"] for entry in entries}
+    return value
+
+
+class Script(BaseModel):
+    """A script to run before or after the model: a path from the project's root and its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(min_length=1)
+    args: Text = ""
+
+
+def _script(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+Scripts = tuple[Annotated[Script, BeforeValidator(_script)], ...]
+
+
+class Context(BaseModel):
+    """What `--madengine-context-file` and `--madengine-context` say together.
+
+    Attributes:
+        gpu_vendor: AMD or NVIDIA; None where only the machine can tell.
+        docker_gpus: GPU indices such as `0,2-4`, or `all`.
+        docker_mounts: container path to host path.
+        model_args: replaces the arguments of every card.
+        header: every key that `# CONTEXT` headers may compare, with its value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    gpu_vendor: Annotated[Literal["AMD", "NVIDIA"] | None, BeforeValidator(_upper)] = None
+    guest_os: Annotated[Literal["UBUNTU", "CENTOS"], BeforeValidator(_upper)] = "UBUNTU"
+    rocm_root: str | None = Field(None, alias="MAD_ROCM_PATH")
+    docker_env_vars: EnvVars = Field(default_factory=dict)
+    docker_build_arg: EnvVars = Field(default_factory=dict)
+    docker_gpus: Annotated[str | None, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = None
+    docker_cpus: str | None = None
+    docker_mounts: Annotated[dict[str, str], BeforeValidator(_mounts)] = Field(default_factory=dict)
+    docker_image: str | None = None
+    container_image: str | None = Field(None, alias="MAD_CONTAINER_IMAGE")
+    k8s: dict[str, Any] | None = None
+    kubernetes: dict[str, Any] | None = None
+    slurm: dict[str, Any] | None = None
+    deploy: str | dict[str, Any] | None = None
+    distributed: Distributed = UNDISTRIBUTED
+    launcher: dict[str, Any] | None = None
+    vllm: dict[str, Any] = Field(default_factory=dict)
+    primus: dict[str, Any] = Field(default_factory=dict)
+    secrets: EnvVars = Field(default_factory=dict)
+    env_vars: EnvVars = Field(default_factory=dict)
+    pre_scripts: Scripts = ()
+    post_scripts: Scripts = ()
+    encapsulate_script: str = ""
+    model_args: str | None = None
+    timeout: float | None = None
+    log_error_pattern_scan: bool | None = None
+    log_error_patterns: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    log_error_benign_patterns: tuple[str, ...] = ()
+    rocenv_mode: Literal["lite", "full"] = "lite"
+    gen_sys_env_details: bool = True
+    generate_sys_env_details: bool = True
+    gpu_render_nodes: tuple[int, ...] | None = Field(None, alias="gpu_renderDs")
+    gpus_per_node: int | None = None
+    gpu_count: int | None = None
+    n_gpus: int | None = None
+    num_gpus: int | None = None
+    ngpus: int | None = None
+    monitor: bool = True
+    cleanup_on_failure: bool = True
+    skip_perf_collection: bool = False
+    shared_data: str | None = None
+    debug: bool = False
+    host_os: str | None = None
+    ctx_test: str | None = None
+    numa_balancing: Any = None
+    rocm_path: str | None = None
+    header: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("docker_gpus")
+    @classmethod
+    def _known_form(cls, gpus: str | None) -> str | None:
+        if gpus is not None:
+            parse_gpus(gpus)
+        return gpus
+
+    @field_validator("docker_env_vars")
+    @classmethod
+    def _gpu_count_is_a_number(cls, variables: dict[str, str]) -> dict[str, str]:
+        if not variables.get("MAD_SYSTEM_NGPUS", "0").isdigit():
+            raise ValueError("MAD_SYSTEM_NGPUS as a whole number")
+        return variables
+
+    @property
+    def image(self) -> str | None:
+        """The image to run instead of building one."""
+        return self.container_image or self.docker_image
+
+    @property
+    def gpus(self) -> int | None:
+        """GPUs per node where the context says so; the first of the five spellings counts."""
+        counts = (self.gpus_per_node, self.gpu_count, self.n_gpus, self.num_gpus, self.ngpus)
+        return next((count for count in counts if count is not None), None)
+
+    def target(self) -> str:
+        """Where to run when nobody said: Kubernetes or SLURM if the context configures it, else Docker.
+
+        Raises:
+            FaultsError: it configures both.
+        """
+        kubernetes = self.k8s is not None or self.kubernetes is not None
+        if kubernetes and self.slurm is not None:
+            raise FaultsError([Fault("context", "both 'k8s' and 'slurm' are given", "one of them, or --target")])
+        return "k8s" if kubernetes else "slurm" if self.slurm is not None else "docker"
+
+    def distribution(self, model: Model) -> Distributed:
+        """The card's `distributed` with the context's over it, key by key."""
+        return model.distributed.model_copy(update=self.distributed.model_dump(exclude_unset=True))
+
+
+def parse_gpus(text: str) -> list[int] | None:
+    """`0,2-4` as [0, 2, 3, 4]; None stands for all.
+
+    Raises:
+        ValueError: it is neither indices and ranges nor `all`.
+    """
+    if text.strip() in ("", "all"):
+        return None
+    indices: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ValueError("GPU indices and ranges such as '0,2-4', or 'all'")
+        indices += range(int(first), int(last if dash else first) + 1)
+    return list(dict.fromkeys(indices))
+
+
+def validated(values: Mapping[str, Any], where: Callable[[Path], str], header_keys: Callable[[], set[str]]) -> Context:
+    """The merged configuration typed.
+
+    Args:
+        values: the merged layers; keys that begin with `_` are comments.
+        where: renders a key path as the reader finds it in the input.
+        header_keys: the keys that the project's Dockerfiles compare in their `# CONTEXT` lines; asked only
+            when a key is not known otherwise.
+
+    Raises:
+        FaultsError: every wrong, unknown, misplaced or unavailable key at once.
+    """
+    given = {key: value for key, value in values.items() if not key.startswith("_")}
+    known = {field.alias or name for name, field in Context.model_fields.items()} - {"header"}
+    strange = given.keys() - known - UNBUILT.keys()
+    compared = header_keys() & strange if strange else set()
+    found = [Fault(where((key,)), text, "leave it out") for key, text in UNBUILT.items() if given.get(key)]
+    found += [_misplaced(key, given[key], known, where) for key in sorted(strange - compared)]
+    fields = {key: value for key, value in given.items() if key in known}
+    try:
+        context = Context.model_validate(fields)
+    except ValidationError as error:
+        raise FaultsError([*found, *faults(error, Context, where)]) from None
+    if found:
+        raise FaultsError(found)
+    named = {key: given[key] for key in given.keys() & {*compared, *HEADER_KEYS}}
+    return context.model_copy(update={"header": named})
+
+
+def _misplaced(key: str, value: object, known: set[str], where: Callable[[Path], str]) -> Fault:
+    owners = [owner for owner, keys in OWNERS.items() if key in keys]
+    if not owners or nearest(key, known) == key:
+        return unknown_key((key,), known, where)
+    example = f"{owners[0]}.{key}"
+    return Fault(
+        where((key,)),
+        f"{key!r} does not belong here (found {value!r:.40})",
+        f"under {' or '.join(owners)}: {example}",
+    )
+
+
+OWNERS: dict[str, frozenset[str]] = {
+    "slurm": frozenset(
+        [
+            "partition",
+            "nodes",
+            "time",
+            "exclusive",
+            "nodelist",
+            "exclude",
+            "constraint",
+            "reservation",
+            "qos",
+            "account",
+            "modules",
+            "output_dir",
+            "network_interface",
+            "shared_workspace",
+            "results_dir",
+        ]
+    ),
+    "k8s": frozenset(
+        [
+            "namespace",
+            "gpu_resource_name",
+            "image_pull_policy",
+            "kubeconfig",
+            "data_storage_class",
+            "storage_class",
+            "memory",
+            "memory_limit",
+            "cpu",
+            "cpu_limit",
+            "host_ipc",
+            "backoff_limit",
+            "node_selector",
+            "tolerations",
+        ]
+    ),
+    "distributed": frozenset(Distributed.model_fields) - {"launcher", "primus"},
+}
+"""Which object a key belongs to that people write at the top level."""

@@ -1,0 +1,1 @@
+"""Runs jobs on backends and keeps what they give."""

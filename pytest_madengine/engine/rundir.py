@@ -1,0 +1,104 @@
+"""The directory of one session: `.madengine/runs/<run id>/`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pytest_madengine.backends.base import Handle
+from pytest_madengine.results.result import Result
+
+TOP = ".madengine"
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+LONGEST = 60
+
+
+def new_run_id() -> str:
+    """Sortable by time and unique: `20260314-150926-a1b2c3`."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a session keeps logs, scripts, artifacts and results; never reused.
+
+    Attributes:
+        path: `<where pytest was started>/.madengine/runs/<run id>`.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, place: Path, run_id: str) -> RunDirectory:
+        """Make the directory and let `latest` point at it."""
+        runs = place / TOP / "runs"
+        (runs / run_id / "jobs").mkdir(parents=True, exist_ok=True)
+        ignore = place / TOP / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+        latest = runs / f".latest-{run_id}"
+        latest.symlink_to(run_id)
+        latest.replace(runs / "latest")
+        return cls(runs / run_id)
+
+    @property
+    def run_id(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def images(self) -> Path:
+        """Build logs and outcomes."""
+        return self.path / "images"
+
+    @property
+    def discovery(self) -> Path:
+        """What dynamic scripts gave."""
+        return self.path / "discovery"
+
+    def new_job(self, nodeid: str) -> Path:
+        """A folder for one attempt at an item; its name is safe for containers and file systems.
+
+        The first is named after the item, further ones (of reruns) are numbered.
+        """
+        name = UNSAFE.sub("-", nodeid.rpartition("::")[2]).strip("-.")[:LONGEST] or "job"
+        first = self.path / "jobs" / f"{name}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
+        for number in itertools.count(1):
+            folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return folder
+        raise AssertionError  # the count never ends
+
+    def keep(self, result: Result, folder: Path) -> None:
+        """Write a result down in its job's folder, before anybody reports it."""
+        new = folder / "result.new"
+        new.write_text(result.to_json(), encoding="utf-8")
+        new.replace(folder / "result.json")
+
+    def kept(self) -> Iterator[Result]:
+        """Every result that a process of this session wrote down."""
+        for path in sorted(self.path.glob("jobs/*/result.json")):
+            yield Result.from_json(path.read_text(encoding="utf-8"))
+
+    def note(self, handle: Handle) -> None:
+        """Remember what is in flight."""
+        (Path(handle.directory) / "handle.json").write_text(json.dumps(handle.to_json()), encoding="utf-8")
+
+    def forget(self, handle: Handle) -> None:
+        """It is over and collected."""
+        (Path(handle.directory) / "handle.json").unlink(missing_ok=True)
+
+    def in_flight(self) -> list[Handle]:
+        """What some process of this session submitted and nobody collected."""
+        found = sorted(self.path.glob("jobs/*/handle.json"))
+        return [Handle(**json.loads(path.read_text(encoding="utf-8"))) for path in found]

@@ -1,0 +1,70 @@
+"""Every error of this project.
+
+MadengineError
+├── UserError              a wrong option, card, context or file: one message, no traceback
+├── BuildError             an image could not be built or pulled by name
+├── InfrastructureError    the engine, node or filesystem failed, not the model: worth another try
+└── ModelFailedError       the model ran and failed: exit code, error pattern, no metric, time limit
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class MadengineError(Exception):
+    """Base of every error raised on purpose; its text is complete and needs no traceback."""
+
+
+class UserError(MadengineError):
+    """Something the user wrote is wrong; the text says where, what was found and what would be valid."""
+
+
+class BuildError(MadengineError):
+    """An image could not be made; the text holds the failing step and the end of the build log."""
+
+
+class InfrastructureError(MadengineError):
+    """A machine, engine or filesystem failed under the model."""
+
+
+class ModelFailedError(MadengineError):
+    """A model ran and did not succeed."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in one place of the user's input."""
+
+    where: str
+    found: str
+    valid: str = ""
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.found}"
+        if self.valid:
+            text += f"; valid: {self.valid}"
+        if self.nearest:
+            text += f"; did you mean {self.nearest!r}?"
+        return text
+
+
+class FaultsError(UserError):
+    """All mistakes of one input, reported at once."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The choice spelled most like `word`, or an empty string when none is close."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else ""

@@ -1,0 +1,176 @@
+"""The fixtures of model items, and of ordinary tests that ask for a model.
+
+Each may be overridden in a conftest. Importing this module must stay cheap: it is loaded into every pytest run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import pytest
+
+from pytest_madengine.errors import MadengineError
+
+if TYPE_CHECKING:
+    from pytest_madengine.attempt import Attempt
+    from pytest_madengine.backends.base import Backend
+    from pytest_madengine.context.context import Context
+    from pytest_madengine.images.image import Image
+    from pytest_madengine.jobs.job import Job
+    from pytest_madengine.models.model import Model
+    from pytest_madengine.results.result import Result
+    from pytest_madengine.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ATTEMPT = pytest.StashKey["Attempt"]()
+PROPERTY = "madengine_result"
+"""A Result travels as JSON text under this name in a report's `user_properties`."""
+
+
+def plain_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Show our own errors as they are, without a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except MadengineError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from error
+
+    return wrapper
+
+
+@pytest.fixture(scope="session")
+@plain_errors
+def madengine_context(request: pytest.FixtureRequest) -> Context:
+    """The merged configuration."""
+    return _session(request).context
+
+
+@pytest.fixture(scope="session")
+@plain_errors
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Where the session's models run."""
+    ours = _session(request)
+    return ours.backends[ours.target]
+
+
+@pytest.fixture
+@plain_errors
+def model(request: pytest.FixtureRequest) -> Model:
+    """The model card of this item, or the one that `@pytest.mark.madengine("name")` names."""
+    attempt = attempt_of(request.node)
+    card = attempt.complete()
+    _skip_where_unwanted(card, attempt)
+    return card
+
+
+@pytest.fixture
+@plain_errors
+def image(request: pytest.FixtureRequest, model: Model, backend: Backend) -> Image | None:
+    """The image that the model runs in, built or pulled; None where the backend needs none."""
+    attempt = attempt_of(request.node)
+    attempt.model = model
+    if not attempt.backend(backend).containers:
+        return None
+    chosen = request.node.variant.dockerfile if hasattr(request.node, "variant") else None
+    attempt.image = attempt.session.image(model, attempt.source, chosen)
+    return attempt.image
+
+
+@pytest.fixture
+@plain_errors
+def job(request: pytest.FixtureRequest, model: Model, image: Image | None) -> Job:
+    """Everything that the backend needs to run the model."""
+    from pytest_madengine.jobs import compose
+
+    attempt = attempt_of(request.node)
+    attempt.model, attempt.image = model, image
+    made = compose.job(model, attempt.source, image, attempt.directory, attempt.session.jobs)
+    changed: Job | None = request.config.hook.pytest_madengine_job(item=request.node, job=made)
+    return changed or made
+
+
+@pytest.fixture
+@plain_errors
+def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result:
+    """What running the model gave. A model that failed fails its test after the test's own assertions."""
+    if request.config.option.setuponly:
+        pytest.skip("--setup-only: the model was not run")
+    attempt = attempt_of(request.node)
+    run = attempt.run if hasattr(request.node, "variant") else attempt.run_shared
+    given = run(job, attempt.backend(backend))
+    request.node.user_properties += _properties(given)
+    request.config.hook.pytest_madengine_result(item=request.node, result=given)
+    return given
+
+
+def attempt_of(item: pytest.Item) -> Attempt:
+    """The item's attempt, begun if need be.
+
+    Raises:
+        MadengineError: it names no model, or not exactly one.
+    """
+    from pytest_madengine import session
+    from pytest_madengine.attempt import Attempt
+
+    if ATTEMPT not in item.stash:
+        ours = session.of(item.config)
+        if hasattr(item, "variant"):
+            found, model = item.variant.found, item.variant.model
+        else:
+            found = _marked(item, ours)
+            model = found.complete
+        item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours)
+    return item.stash[ATTEMPT]
+
+
+def _marked(item: pytest.Item, ours: Any) -> Any:
+    """The one card that the item's marker names."""
+    from pytest_madengine.errors import UserError
+    from pytest_madengine.models import selection
+
+    mark = item.get_closest_marker("madengine")
+    if mark is None or len(mark.args) != 1 or mark.kwargs:
+        raise UserError(f'{item.nodeid} asks for a model: mark it with @pytest.mark.madengine("name")')
+    tags = selection.parse([str(mark.args[0])])
+    named = [selection.Named(each.model.name, each.model.tags) for each in ours.catalogue]
+    if lost := selection.unmatched(tags, named):
+        raise UserError(f"{item.nodeid}: {lost}".replace("--madengine-tags", "@pytest.mark.madengine"))
+    exact = [each for each in ours.catalogue if each.model.name == mark.args[0]]
+    matching = [each for each, name in zip(ours.catalogue, named, strict=True) if any(t.matches(name) for t in tags)]
+    found = exact or matching
+    if len(found) > 1:
+        names = ", ".join(each.model.name for each in found)
+        raise UserError(f"{item.nodeid}: {mark.args[0]!r} names {len(found)} models ({names}); name one")
+    return found[0]
+
+
+def _skip_where_unwanted(card: Model, attempt: Attempt) -> None:
+    from pytest_madengine.context.machine import architecture_matches
+
+    ours = attempt.session
+    if ours.settings.disable_skip_gpu_arch:
+        return
+    if name := architecture_matches(ours.machine, card.skip_gpu_arch):
+        pytest.skip(f"skip_gpu_arch lists {name}, this machine has {ours.machine.architecture}")
+
+
+def _properties(given: Result) -> list[tuple[str, str]]:
+    """What people read in JUnit: each row's value and unit, under the row's name where there are several."""
+    suffixes = [f":{row.columns['model']}" if len(given.rows) > 1 else "" for row in given.rows]
+    pairs = [
+        (f"{key}{suffix}", row.columns[key])
+        for row, suffix in zip(given.rows, suffixes, strict=True)
+        for key in ("performance", "metric")
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _session(request: pytest.FixtureRequest) -> Session:
+    from pytest_madengine import session
+
+    return session.of(request.config)

@@ -1,0 +1,95 @@
+"""What builds and looks at images: docker's command line for builds, its SDK for questions."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pytest_madengine import command
+from pytest_madengine.errors import BuildError, InfrastructureError
+
+if TYPE_CHECKING:
+    import docker
+
+HINT = "start Docker, set DOCKER_HOST, or run without it: --target=host"
+
+
+@cache
+def client() -> docker.DockerClient:
+    """The engine's client, asked once whether it answers.
+
+    Raises:
+        InfrastructureError: no engine is reachable, or its command line tool is missing.
+    """
+    import docker
+
+    try:
+        engine = docker.from_env(timeout=600)
+        engine.ping()
+        command.run(["docker", "--version"]).require("docker --version")
+    except (docker.errors.DockerException, InfrastructureError, OSError) as error:
+        raise InfrastructureError(f"no Docker engine can be reached ({_brief(error)}); {HINT}") from None
+    return engine
+
+
+@cache
+def require_buildx() -> None:
+    """Builds need BuildKit, for build contexts and secrets.
+
+    Raises:
+        BuildError: the docker command has no buildx.
+    """
+    if not command.run(["docker", "buildx", "version"]):
+        raise BuildError("`docker buildx` is missing: install the buildx plugin of the Docker command line")
+
+
+def inspect(reference: str) -> dict[str, Any] | None:
+    """What the engine knows of a local image, or None."""
+    import docker
+
+    try:
+        return dict(client().images.get(reference).attrs)
+    except (docker.errors.ImageNotFound, docker.errors.NotFound):
+        return None
+    except docker.errors.DockerException as error:
+        raise InfrastructureError(f"docker image inspect {reference}: {_brief(error)}") from None
+
+
+def pull(reference: str) -> dict[str, Any]:
+    """Pull an image and say what the engine then knows of it.
+
+    Raises:
+        InfrastructureError: the registry refused, lacks it or cannot be reached.
+    """
+    command.run(["docker", "pull", "--quiet", reference], seconds=24 * 3600).require(f"docker pull {reference}")
+    pulled = inspect(reference)
+    if pulled is None:
+        raise InfrastructureError(f"docker pull {reference} succeeded but the image is not there")
+    return pulled
+
+
+def local_or_pulled(reference: str) -> dict[str, Any]:
+    """A local image as it is; one that is missing is pulled."""
+    return inspect(reference) or pull(reference)
+
+
+def digest(attributes: dict[str, Any]) -> str:
+    """The registry's digest of an image, or its own id where it never was in a registry."""
+    digests = attributes.get("RepoDigests") or [""]
+    return str(digests[0]).rpartition("@")[2] or str(attributes["Id"])
+
+
+def environment(attributes: dict[str, Any]) -> dict[str, str]:
+    """The variables that an image sets."""
+    pairs = (attributes.get("Config") or {}).get("Env") or []
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
+def client_environment() -> dict[str, str]:
+    """The environment for docker commands: ours, with BuildKit's plain progress."""
+    return {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain", "NO_COLOR": "1"}
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

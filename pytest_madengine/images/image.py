@@ -1,0 +1,35 @@
+"""The image that a model runs in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by name, with where it came from.
+
+    Attributes:
+        reference: what to give to the engine.
+        digest: the image's own id, `sha256:…`; '' where the engine was not asked.
+        dockerfile: its Dockerfile, relative to the project; '' for an image that was not built here.
+        base: the base image's name.
+        base_digest: the base image's digest or id.
+        build_duration: seconds this session spent building it; 0 when it was there already.
+        log: the build log's path.
+        rocm_root: ROCM_PATH or ROCM_HOME as the image sets it.
+    """
+
+    reference: str
+    digest: str = ""
+    dockerfile: str = ""
+    base: str = ""
+    base_digest: str = ""
+    build_duration: float = 0.0
+    log: str = ""
+    rocm_root: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `Image(**data)` takes back."""
+        return asdict(self)

@@ -1,0 +1,250 @@
+"""Model files as collectors and models as items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pytest_madengine import session
+from pytest_madengine.errors import UserError
+from pytest_madengine.images import dockerfile
+from pytest_madengine.models import discovery, selection
+from pytest_madengine.models.discovery import Found
+from pytest_madengine.models.model import Model
+from pytest_madengine.results.result import Result
+
+ACTING_MARKERS = frozenset(
+    [
+        "anyio",
+        "asyncio",
+        "filterwarnings",
+        "flaky",
+        "madengine",
+        "parametrize",
+        "skip",
+        "skipif",
+        "timeout",
+        "tryfirst",
+        "trylast",
+        "usefixtures",
+        "xdist_group",
+        "xfail",
+    ]
+)
+"""Markers that make pytest or a well-known plugin do something: a tag of that name becomes no marker."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One item to be made from a card.
+
+    Attributes:
+        found: the card.
+        selected_by: the texts of the tags that select the item.
+        args: further arguments, from a tag.
+        dockerfile: the item's Dockerfile where the card has several.
+        suffix: what stands in brackets behind the name.
+    """
+
+    found: Found
+    selected_by: frozenset[str] = frozenset()
+    args: str = ""
+    dockerfile: Path | None = None
+    suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        """The item's name."""
+        return f"{self.found.model.name}[{self.suffix}]" if self.suffix else self.found.model.name
+
+    def model(self) -> Model:
+        """The card that is to run."""
+        return self.found.complete().with_args(self.args)
+
+
+def run_model(result: Result) -> None:
+    """The test function of every model item; as for any test that asks for `result`, a failed one fails it."""
+
+
+class ModelItem(pytest.Function):
+    """A model as a test item."""
+
+    variant: Variant
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The card's place, so that annotations point at it."""
+        return self.path, self.variant.found.source.line - 1, self.name
+
+
+class ModelsFile(pytest.Module):
+    """A models.json or get_models_json.py."""
+
+    obj = None
+
+    def collect(self) -> Iterator[ModelItem]:
+        """One item for each card and variant."""
+        ours = session.of(self.config)
+        try:
+            found = ours.read(self.path)
+        except UserError as error:
+            raise self.CollectError(str(error)) from None
+        marks = Marks(ours)
+        items = [(variant, marks.of(variant.found)) for variant in variants(found, ours)]
+        register(self.config, (mark for _, names in items for mark in names))
+        for variant, names in items:
+            yield self._item(variant, names)
+
+    def _item(self, variant: Variant, marks: Iterable[str]) -> ModelItem:
+        item: ModelItem = ModelItem.from_parent(self, name=variant.name, callobj=run_model)
+        item.variant = variant
+        for mark in marks:
+            item.add_marker(getattr(pytest.mark, mark))
+        return item
+
+
+class Marks:
+    """The markers of models: tags, GPU vendors, training precision and launcher."""
+
+    def __init__(self, ours: session.Session) -> None:
+        self._context = ours.context
+        self._vendors: dict[Path, set[str]] = {}
+
+    def of(self, found: Found) -> list[str]:
+        """The markers of one card, each once; names that pytest keeps for itself are left out."""
+        model = found.model
+        launcher = self._context.distribution(model).launcher
+        names = [*model.tags, *sorted(self._vendor(found)), model.training_precision, launcher]
+        return [name for name in dict.fromkeys(names) if name and name[0] != "_" and name not in ACTING_MARKERS]
+
+    def _vendor(self, found: Found) -> set[str]:
+        if self._context.gpu_vendor:
+            return {self._context.gpu_vendor.lower()}
+        prefix = found.source.root / found.model.dockerfile
+        if prefix not in self._vendors:
+            self._vendors[prefix] = _vendors(prefix) if found.model.dockerfile else set()
+        return self._vendors[prefix]
+
+
+def _vendors(prefix: Path) -> set[str]:
+    """A Dockerfile that cannot be read is a matter for its items' setup."""
+    try:
+        return dockerfile.vendors(prefix)
+    except UserError:
+        return set()
+
+
+def register(config: pytest.Config, marks: Iterable[str]) -> None:
+    """Make the markers known, so that --strict-markers holds."""
+    known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    for mark in dict.fromkeys(marks):
+        if mark not in known:
+            config.addinivalue_line("markers", f"{mark}: models with this tag or property")
+
+
+def variants(found: list[Found], ours: session.Session) -> Iterator[Variant]:
+    """The items of a file: each card plain and once more for every tag that adds arguments to it.
+
+    A card with several fitting Dockerfiles becomes one item for each.
+    """
+    named = [selection.Named(each.model.name, each.model.tags) for each in found]
+    tags = selection.resolve(ours.tags, named)
+    dockerfiles = Dockerfiles(ours)
+    for each, name in zip(found, named, strict=True):
+        matching = [tag for tag in tags if tag.matches(name)]
+        for variant in _by_arguments(each, matching):
+            yield from dockerfiles.split(variant)
+
+
+def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
+    plain = frozenset(tag.text for tag in tags if not tag.args)
+    yield Variant(found, plain)
+    by_arguments: dict[str, list[selection.Tag]] = {}
+    for tag in tags:
+        if tag.args:
+            by_arguments.setdefault(tag.arguments, []).append(tag)
+    for arguments, same in by_arguments.items():
+        suffix = "-".join(same[0].args)
+        yield Variant(found, frozenset(tag.text for tag in same), arguments, suffix=suffix)
+
+
+class Dockerfiles:
+    """Splits variants by Dockerfile, looking at each prefix once."""
+
+    def __init__(self, ours: session.Session) -> None:
+        self._ours = ours
+        self._wanted = ours.backends[ours.target].containers and not ours.context.image
+        self._seen: dict[Path, list[Path]] = {}
+
+    def split(self, variant: Variant) -> Iterator[Variant]:
+        """One variant for each fitting Dockerfile; the variant itself where there are not several."""
+        found = variant.found
+        chosen = bool(variant.selected_by) or not self._ours.tags
+        several = self._several(found) if self._wanted and chosen else []
+        if len(several) < 2:  # noqa: PLR2004  # two make a choice
+            yield variant
+        for path in several if len(several) > 1 else []:
+            pieces = [variant.suffix, path.name.replace(".Dockerfile", "")]
+            yield replace(variant, dockerfile=path, suffix="-".join(filter(None, pieces)))
+
+    def _several(self, found: Found) -> list[Path]:
+        prefix = found.source.root / found.model.dockerfile
+        if prefix not in self._seen:
+            try:
+                self._seen[prefix] = self._ours.dockerfiles(found.model, found.source) if found.model.dockerfile else []
+            except UserError:
+                self._seen[prefix] = []
+        return self._seen[prefix]
+
+
+class Collection:
+    """The hooks of collection; registered only when models are asked for."""
+
+    @pytest.hookimpl
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> ModelsFile | None:
+        """Model files become collectors."""
+        if not discovery.is_model_file(file_path):
+            return None
+        collector: ModelsFile = ModelsFile.from_parent(parent, path=file_path)
+        return collector
+
+    @pytest.hookimpl
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Deselect the models that no tag names; a tag that names none is an error."""
+        ours = session.of(config)
+        models = [item for item in items if isinstance(item, ModelItem)]
+        if not ours.tags:
+            return
+        lost = _lost_tags(ours, models)
+        if lost:
+            report_usage_error(config, str(lost), items)
+            return
+        deselected = [item for item in models if not item.variant.selected_by]
+        config.hook.pytest_deselected(items=deselected)
+        gone = set(deselected)
+        items[:] = [item for item in items if item not in gone]
+
+
+def _lost_tags(ours: session.Session, models: list[ModelItem]) -> UserError | None:
+    used = {text for item in models for text in item.variant.selected_by}
+    lost = [tag for tag in ours.tags if tag.text not in used]
+    cards = [item.variant.found.model for item in models]
+    return selection.unmatched(lost, [selection.Named(card.name, card.tags) for card in cards])
+
+
+WORKER_ERROR = "madengine_usage_error"
+
+
+def report_usage_error(config: pytest.Config, text: str, items: list[pytest.Item]) -> None:
+    """End the session with a usage error; an xdist worker leaves that to its controller.
+
+    Raises:
+        pytest.UsageError: in a process that is no worker.
+    """
+    output = getattr(config, "workeroutput", None)
+    if output is None:
+        raise pytest.UsageError(text)
+    output[WORKER_ERROR] = text
+    items.clear()

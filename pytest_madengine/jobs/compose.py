@@ -1,0 +1,286 @@
+"""Composes a Job from a card, the context, the machine and an image; pure but for rendering the script."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_madengine import assets
+from pytest_madengine.context.context import Context, Script, parse_gpus
+from pytest_madengine.context.machine import Machine
+from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, UserError, nearest
+from pytest_madengine.images.image import Image
+from pytest_madengine.jobs.job import Devices, Job, Mount
+from pytest_madengine.launchers.base import PORT, Launcher, Topology
+from pytest_madengine.models.model import Model, Source
+from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
+
+DEFAULT_TIMEOUT = 7200
+PASSED_ON = (
+    *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
+    *(
+        "MAD_MULTI_NODE_RUNNER",
+        "MAD_COLLECT_METRICS",
+        "NCCL_SOCKET_IFNAME",
+        "GLOO_SOCKET_IFNAME",
+        "NCCL_DEBUG",
+    ),
+    *("NCCL_IB_DISABLE", "NCCL_NET_GDR_LEVEL", "PRIMUS_CONFIG_PATH", "PRIMUS_CLI_EXTRA"),
+    *("TORCH_ELASTIC_RDZV_TIMEOUT", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    "MIOPEN_USER_DB_PATH",
+)
+"""Variables of the user's shell that reach the model, as the replaced tool lets them."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all jobs of a session share.
+
+    Attributes:
+        run: id of the run directory.
+        context: the merged configuration.
+        machine: this host.
+        launchers: by every name and alias.
+        credentials: credential.json with the environment's overrides.
+        environ: the environment of the user's shell.
+        timeout: `--madengine-timeout`, None when not given.
+    """
+
+    run: str
+    context: Context
+    machine: Machine
+    launchers: Mapping[str, Launcher]
+    credentials: Mapping[str, Any]
+    environ: Mapping[str, str]
+    timeout: float | None = None
+
+
+def job(model: Model, source: Source, image: Image | None, directory: Path, session: Session) -> Job:
+    """The job of one model.
+
+    Raises:
+        UserError: the card cannot be run as written.
+        InfrastructureError: it needs more than this machine has.
+    """
+    _require_scripts(model, source)
+    devices = _devices(model, session)
+    launcher = launcher_of(model, session)
+    topology = _topology(model, session, launcher, devices)
+    credential = _credential(model, session)
+    context = session.context
+    variables = _environment(model, session, image, devices, launcher, topology)
+    return Job(
+        id=job_id(session.run, directory),
+        run=session.run,
+        name=model.name,
+        script=_script(model, context, credential),
+        directory=directory,
+        project=source.root,
+        env={name: value for name, value in variables.items() if not is_secret(name)},
+        secrets={
+            **secrets_of_environment(session.environ),
+            **_credential_variables(model, credential),
+            **{name: Secret(value) for name, value in variables.items() if is_secret(name)},
+            **{name: Secret(value) for name, value in context.secrets.items()},
+        },
+        limit=limit(model, context, session.timeout),
+        image=image,
+        mounts=tuple(Mount(host, container) for container, host in context.docker_mounts.items()),
+        devices=devices,
+        cpus=context.docker_cpus or "",
+        options=_options(model),
+        topology=topology,
+    )
+
+
+def job_id(run: str, directory: Path) -> str:
+    """Unique on every host, and valid as a container's name."""
+    return f"madengine-{run}-{directory.name}"
+
+
+def limit(model: Model, context: Context, option: float | None) -> float | None:
+    """Seconds a run may take: the option, else the context's, else the card's, else 7200; 0 means no limit.
+
+    -1 stands for "not given", as in the wiki's table.
+    """
+    given = [value for value in (option, context.timeout, model.timeout) if value is not None and value != -1]
+    seconds = given[0] if given else DEFAULT_TIMEOUT
+    return float(seconds) if seconds else None
+
+
+def launcher_of(model: Model, session: Session) -> Launcher | None:
+    """The launcher that the context, the card or MAD_LAUNCHER names; None where nobody does.
+
+    Raises:
+        FaultsError: no launcher has that name.
+    """
+    named = session.context.distribution(model).launcher or session.environ.get("MAD_LAUNCHER", "")
+    if not named or named in session.launchers:
+        return session.launchers.get(named)
+    known = sorted({launcher.name for launcher in session.launchers.values()})
+    where = f"{model.name}: distributed.launcher"
+    raise FaultsError(
+        [Fault(where, f"unknown launcher {named!r}", ", ".join(known), nearest(named, session.launchers))]
+    )
+
+
+def run_directory(model: Model) -> str:
+    """Where the model runs inside its workspace: named after its repository, else `run_directory`."""
+    return posixpath.basename(model.url.rstrip("/")).removesuffix(".git") or "run_directory"
+
+
+def _require_scripts(model: Model, source: Source) -> None:
+    place = f"{source.file}:{source.line}: {model.name}.scripts"
+    if not model.scripts:
+        raise FaultsError([Fault(place, "is missing", "a .sh or .py file, or a folder with run.sh")])
+    if not (source.root / model.scripts_folder / model.entry).is_file() and not model.url:
+        wanted = posixpath.join(model.scripts_folder, model.entry)
+        raise FaultsError([Fault(place, f"{wanted} does not exist under {source.root}", "a script of the project")])
+
+
+def _devices(model: Model, session: Session) -> Devices:
+    """The GPUs that the run gets: the first of those allowed, as many as it asks for.
+
+    Raises:
+        InfrastructureError: fewer are there.
+    """
+    machine = session.machine
+    allowed = parse_gpus(session.context.docker_gpus or "all")
+    there = list(range(machine.gpus)) if allowed is None else [gpu for gpu in allowed if gpu < machine.gpus]
+    wanted = session.context.gpus if session.context.gpus is not None else model.n_gpus
+    if wanted > len(there):
+        restricted = "" if allowed is None else f" (docker_gpus allows {session.context.docker_gpus})"
+        raise InfrastructureError(f"{model.name} needs {wanted} GPUs, {machine.hostname} has {len(there)}{restricted}")
+    taken = tuple(there if wanted < 0 else there[:wanted])
+    render = tuple(machine.render_nodes[gpu] for gpu in taken if gpu < len(machine.render_nodes))
+    return Devices(machine.vendor if taken else "", taken, render)
+
+
+def _topology(model: Model, session: Session, launcher: Launcher | None, devices: Devices) -> Topology:
+    distribution = session.context.distribution(model)
+    if launcher and launcher.least_nodes > 1:
+        raise UserError(
+            f"{model.name}: the launcher {launcher.name} needs at least {launcher.least_nodes} nodes and this target "
+            "has one: use --target=slurm or --target=k8s"
+        )
+    return Topology(
+        processes_per_node=distribution.nproc_per_node or max(1, len(devices.gpus)),
+        master_port=distribution.port or distribution.master_port or PORT,
+    )
+
+
+def _environment(  # the six sources of variables, each once
+    model: Model,
+    session: Session,
+    image: Image | None,
+    devices: Devices,
+    launcher: Launcher | None,
+    topology: Topology,
+) -> dict[str, str]:
+    """Later sources win: shell, launcher, machine and model facts, card, context."""
+    context = session.context
+    runner = launcher or session.launchers["torchrun"]
+    launch = runner.environment(topology, context.distribution(model).model_dump())
+    passed = {name: session.environ[name] for name in PASSED_ON if name in session.environ}
+    if "HIP_VISIBLE_DEVICES" in passed:
+        passed["RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"] = ""
+    facts = _facts(model, session, image, devices)
+    return {**launch, **passed, **facts, **model.env_vars, **context.env_vars, **context.docker_env_vars}
+
+
+def _facts(model: Model, session: Session, image: Image | None, devices: Devices) -> dict[str, str]:
+    machine, context = session.machine, session.context
+    facts = {
+        "MAD_GPU_VENDOR": machine.vendor,
+        "MAD_SYSTEM_NGPUS": str(machine.gpus),
+        "MAD_SYSTEM_GPU_ARCHITECTURE": machine.architecture,
+        "MAD_SYSTEM_HIP_VERSION": machine.toolkit,
+        "MAD_SYSTEM_GPU_PRODUCT_NAME": machine.product,
+        "MAD_RUNTIME_NGPUS": str(len(devices.gpus)),
+        "MAD_GUEST_OS": context.guest_os,
+        "MAD_MODEL_NAME": model.name,
+        "JENKINS_BUILD_NUMBER": session.environ.get("BUILD_NUMBER", "0"),
+    }
+    if machine.vendor == "AMD":
+        override = context.docker_env_vars.get("MAD_ROCM_PATH")
+        facts["ROCM_PATH"] = override or (image.rocm_root if image else "") or "/opt/rocm"
+    if model.multiple_results:
+        facts["MAD_OUTPUT_CSV"] = model.multiple_results
+    return facts
+
+
+def _credential(model: Model, session: Session) -> Mapping[str, Any]:
+    """The entry of credential.json that the card names.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not model.cred:
+        return {}
+    entry = session.credentials.get(model.cred)
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{model.name}: cred {model.cred!r} has no entry in credential.json")
+    return entry
+
+
+def credential_variables(model: Model, session: Session) -> dict[str, Secret]:
+    """The card's credential as `<CRED>_<KEY>` variables, for builds and runs."""
+    return _credential_variables(model, _credential(model, session))
+
+
+def _credential_variables(model: Model, credential: Mapping[str, Any]) -> dict[str, Secret]:
+    return {f"{model.cred}_{key.upper()}": Secret(value) for key, value in credential.items()}
+
+
+def _options(model: Model) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(model.additional_docker_run_options))
+    except ValueError as error:
+        place = f"{model.name}: additional_docker_run_options"
+        raise FaultsError([Fault(place, str(error), "closed quotes, as in a shell")]) from None
+
+
+def _script(model: Model, context: Context, credential: Mapping[str, Any]) -> str:
+    return assets.render(
+        "job/run.sh.j2",
+        name=model.name,
+        url=model.url,
+        run_directory=run_directory(model),
+        scripts_folder=model.scripts_folder or ".",
+        credential=model.cred if "password" in credential else "",
+        ssh=_ssh(model, credential),
+        artifacts=[model.multiple_results] if model.multiple_results else [],
+        pre_scripts=_steps("pre_script", context.pre_scripts),
+        post_scripts=_steps("post_script", context.post_scripts),
+        command=command(model, context),
+    )
+
+
+def command(model: Model, context: Context) -> str:
+    """What starts the model, as shell text: `<encapsulate> bash run.sh <args>`."""
+    interpreter = "python3" if model.entry.endswith(".py") else "bash"
+    args = model.args if context.model_args is None else context.model_args
+    pieces = (context.encapsulate_script, interpreter, shlex.quote(model.entry), args)
+    return " ".join(piece for piece in pieces if piece)
+
+
+def _steps(kind: str, scripts: Sequence[Script]) -> list[dict[str, str]]:
+    return [
+        {
+            "function": f"{kind}_{index}",
+            "path": script.path,
+            "command": f"bash {shlex.quote(posixpath.basename(script.path))} {script.args}".strip(),
+        }
+        for index, script in enumerate(scripts, 1)
+    ]
+
+
+def _ssh(model: Model, credential: Mapping[str, Any]) -> str:
+    if not model.url.startswith("ssh://") or "ssh_key_file" not in credential:
+        return ""
+    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
+    return shlex.join(["ssh", "-l", str(credential["username"]), "-i", str(credential["ssh_key_file"]), *options])

@@ -1,0 +1,1 @@
+"""Launchers turn a topology into environment and a command prefix."""

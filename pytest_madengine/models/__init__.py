@@ -1,0 +1,1 @@
+"""Model cards: what they say, where they are found, which are selected."""

@@ -1,0 +1,143 @@
+"""The plugin's hooks; what they do stands elsewhere and is imported only when models are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_madengine import options
+from pytest_madengine.fixtures import ATTEMPT, PROPERTY, backend, image, job, madengine_context, model, result
+
+if TYPE_CHECKING:
+    from pytest_madengine.backends.base import Backend
+    from pytest_madengine.launchers.base import Launcher
+    from pytest_madengine.reporting.base import Reporter
+
+__all__ = ["backend", "image", "job", "madengine_context", "model", "result"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.add(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that sites implement."""
+    from pytest_madengine import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stay asleep unless models are asked for."""
+    config.addinivalue_line("markers", 'madengine("name"): run this model once and give its `result` to the test')
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Controller(config), "madengine-controller")
+    if options.awake(config):
+        from pytest_madengine import waking
+
+        waking.configure(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Where models run and where their files go."""
+    if not options.awake(config):
+        return None
+    from pytest_madengine import waking
+
+    return waking.header(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let xdist workers share the controller's run."""
+    from pytest_madengine import waking
+
+    node.workerinput[waking.WORKER_RUN] = waking.run_id(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Learn what a worker could not raise."""
+    from pytest_madengine import waking
+
+    waking.worker_ended(node)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report carry the Result."""
+    report = yield
+    if ATTEMPT in item.stash or hasattr(item, "variant"):
+        from pytest_madengine.reporting import reports
+
+        reports.complete(item, call, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A test that passed although its model failed does not pass."""
+    yield
+    attempt = item.stash.get(ATTEMPT, None)
+    if attempt and attempt.result and attempt.result.failed:
+        pytest.fail(attempt.result.explanation(), pytrace=False)
+
+
+class Controller:
+    """The hooks of the process that reports: the controller of xdist, or the only process."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record what the report carries."""
+        crashed = str(report.when) == "???"
+        if crashed or any(name == PROPERTY for name, _ in report.user_properties):
+            from pytest_madengine import waking
+
+            waking.record(self.config, report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave nothing running and no result unrecorded."""
+    from pytest_madengine import waking
+
+    waking.finish(session)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Close with the table of models."""
+    from pytest_madengine import waking
+
+    waking.summary(terminalreporter, config)
+
+
+def pytest_madengine_backends() -> Mapping[str, Backend]:
+    """The built-in backends."""
+    from pytest_madengine.backends.docker import DockerBackend
+    from pytest_madengine.backends.host import HostBackend
+
+    return {each.name: each for each in (DockerBackend(), HostBackend())}
+
+
+def pytest_madengine_launchers() -> Sequence[Launcher]:
+    """The built-in launchers."""
+    from pytest_madengine.launchers import deepspeed, primus, sglang, slurm_multi, torchrun, vllm
+
+    modules = (torchrun, deepspeed, vllm, sglang, primus, slurm_multi)
+    return [launcher for module in modules for launcher in module.LAUNCHERS]
+
+
+def pytest_madengine_reporters(config: pytest.Config) -> Sequence[Reporter]:
+    """The built-in reporters."""
+    from pytest_madengine import session
+    from pytest_madengine.reporting.perfcsv import PerfFiles
+
+    settings = session.of(config).settings
+    return [PerfFiles(settings.output, settings.start)]

@@ -1,0 +1,170 @@
+"""perf.csv and its companions.
+
+Files that grow are appended to under a lock, and flushed row by row: what stands in them is never read back,
+re-typed or rewritten, and one more row costs the same however long the file is.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pytest_madengine.errors import UserError
+from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
+from pytest_madengine.results.result import Result, Row
+
+
+class PerfFiles:
+    """perf.csv at its path; perf_super, perf_entry and perf_entry_super in the session's folder.
+
+    The super files grow like perf.csv; the entry files hold the last result only.
+    """
+
+    name = "perf.csv"
+
+    def __init__(self, perf_csv: Path, folder: Path) -> None:
+        self.perf_csv = perf_csv
+        self.folder = folder
+
+    def write(self, result: Result) -> None:
+        """Append the result's rows."""
+        rows = [dict(row.columns) for row in result.rows]
+        records = [super_record(row) for row in result.rows]
+        append_csv(self.perf_csv, PERF_COLUMNS, rows)
+        append_csv(self.folder / "perf_super.csv", SUPER_COLUMNS, map(_flat, records))
+        append_json(self.folder / "perf_super.json", records)
+        replace_csv(self.folder / "perf_entry.csv", PERF_COLUMNS, rows)
+        replace_json(self.folder / "perf_entry.json", records if len(records) > 1 else records[0])
+        replace_csv(self.folder / "perf_entry_super.csv", SUPER_COLUMNS, map(_flat, records))
+        replace_json(self.folder / "perf_entry_super.json", records)
+
+
+def super_record(row: Row) -> dict[str, Any]:
+    """A row with what only perf_super keeps."""
+    return {**row.columns, "configs": row.configs, "multi_results": row.multi_results}
+
+
+def check(path: Path) -> None:
+    """Refuse a file at `path` that rows cannot be appended to.
+
+    Raises:
+        UserError: its header lacks columns, or it is no file.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(
+            f"--madengine-output: {path} cannot be written: {'a folder' if path.is_dir() else 'no such folder'}"
+        )
+    if path.exists() and path.stat().st_size:
+        with path.open(encoding="utf-8", newline="") as file:
+            _require_columns(path, next(csv.reader(file), []), PERF_COLUMNS)
+
+
+def append_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows; a file's own header decides the order and may have further columns.
+
+    Raises:
+        UserError: the header lacks one of `columns`.
+    """
+    with _locked(path) as file:
+        header = _header(file)
+        if header:
+            _require_columns(path, header, columns)
+        file.seek(0, os.SEEK_END)
+        mend = "" if _ends_line(file) else "\n"
+        text = mend + ("" if header else _csv_text([columns]))
+        file.write(text.encode() + _csv_text(_cells(header or columns, rows)).encode())
+
+
+def append_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Append records to a file that holds a JSON list, by writing over its closing bracket.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    with _locked(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        text = json.dumps(list(records), indent=2)
+        if not size:
+            file.write(text.encode())
+            return
+        file.seek(max(0, size - 4096))
+        end = file.read()
+        kept = end.rstrip()
+        if not kept.endswith(b"]"):
+            raise UserError(f"{path}: not a JSON list, so no record can be appended")
+        before = kept[:-1].rstrip()
+        file.seek(size - len(end) + len(before))
+        separator = "\n" if before.endswith(b"[") else ",\n"
+        file.write((separator + text[1:].lstrip("\n")).encode())
+        file.truncate()
+
+
+def replace_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole CSV file, atomically."""
+    _replace(path, _csv_text([columns, *_cells(columns, rows)]))
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file, atomically."""
+    _replace(path, json.dumps(value, indent=2))
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose nested values are JSON text, empty where there are none."""
+    nested = {key: json.dumps(record[key]) if record[key] is not None else "" for key in ("configs", "multi_results")}
+    return {**record, **nested}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """The file open for reading and writing, this process alone, and on disk at the end."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _header(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    first = file.readline().decode("utf-8-sig")
+    return next(csv.reader([first]), []) if first.strip() else []
+
+
+def _require_columns(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise UserError(
+            f"{path}: its header lacks {', '.join(missing)}; move the file away or name another with --madengine-output"
+        )
+
+
+def _ends_line(file: IO[bytes]) -> bool:
+    if not file.tell():
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _cells(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[row.get(column, "") for column in columns] for row in rows]
+
+
+def _csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

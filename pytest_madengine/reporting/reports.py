@@ -1,0 +1,51 @@
+"""Completes pytest's reports: the Result they carry and the durations they show."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_madengine.attempt import Attempt
+from pytest_madengine.errors import MadengineError
+from pytest_madengine.fixtures import ATTEMPT, attempt_of
+from pytest_madengine.reporting.recorder import attach
+
+
+def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Attach the Result where the item's fate is known: on the call's report, or on a setup's that did not pass.
+
+    The test's time becomes the model's own: a setup that passed counts nothing (how long an image took to build
+    stands in build_duration), and the call lasts as long as the model's script ran.
+    """
+    if report.when == "teardown":
+        return
+    attempt = _attempt(item)
+    if attempt is None:
+        return
+    if report.when == "setup":
+        if report.passed and attempt.result:
+            report.duration = 0.0
+        elif not report.passed:
+            _conclude(attempt, call, report)
+    elif attempt.result:
+        report.duration = attempt.result.duration
+    if attempt.result and (report.when == "call" or not report.passed):
+        attach(report, attempt.result)
+
+
+def _attempt(item: pytest.Item) -> Attempt | None:
+    """The item's attempt; a model item whose setup failed before it began gets one now."""
+    if ATTEMPT in item.stash or not hasattr(item, "variant"):
+        return item.stash.get(ATTEMPT, None)
+    try:
+        return attempt_of(item)
+    except (MadengineError, OSError):
+        return None
+
+
+def _conclude(attempt: Attempt, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    if attempt.result is not None or call.excinfo is None:
+        return
+    if report.skipped:
+        attempt.skipped(str(getattr(call.excinfo.value, "msg", call.excinfo.value)))
+    else:
+        attempt.failed_by(call.excinfo.value.__cause__ or call.excinfo.value)
