@@ -52,8 +52,8 @@ class Attempt:
         session.directory.keep(self.failed(LOST, FailureClass.INFRASTRUCTURE), self.directory)
 
     def complete(self) -> Model:
-        """The card as it is to run; a dynamic one completes itself here."""
-        self.model = self._complete()
+        """The card as it is to run; a dynamic one completes itself here, and the context may replace its arguments."""
+        self.model = self.session.context.applied_to(self._complete())
         return self.model
 
     def backend(self, chosen: Backend) -> Backend:
@@ -74,18 +74,25 @@ class Attempt:
         except InterruptedRunError as interruption:
             self._conclude(job, interruption.outcome)
             raise interruption.cause from None
-        return self._conclude(job, outcome)
+        result = self._conclude(job, outcome)
+        self._shared(job, backend).write_text(result.to_json(), encoding="utf-8")
+        return result
 
     def run_shared(self, job: Job, backend: Backend) -> Result:
-        """Like `run`, but every test of the session that wants this very job gets one Result."""
-        folder = self.session.directory.path / "shared"
-        folder.mkdir(exist_ok=True)
-        kept = folder / f"{_content(job, backend)}.json"
+        """Run the job unless the session has a Result of this very job; tests that want the same share one."""
+        kept = self._shared(job, backend)
         with FileLock(f"{kept}.lock"):
-            if not kept.exists():
-                kept.write_text(self.run(job, backend).to_json(), encoding="utf-8")
+            if kept.exists():
+                self.session.directory.discard(self.directory)
+            else:
+                self.run(job, backend)
         self.result = Result.from_json(kept.read_text(encoding="utf-8"))
         return self.result
+
+    def _shared(self, job: Job, backend: Backend) -> Path:
+        folder = self.session.directory.path / "shared"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{_content(job, backend)}.json"
 
     def _conclude(self, job: Job, outcome: Outcome) -> Result:
         logscan.mask(outcome.log, Masker(job.secrets.values()))
@@ -108,14 +115,16 @@ class Attempt:
 
     def failed_by(self, error: BaseException) -> Result:
         """The Result of an item whose setup failed."""
-        classes: dict[type[BaseException], FailureClass] = {
-            BuildError: FailureClass.BUILD,
-            InfrastructureError: FailureClass.INFRASTRUCTURE,
-        }
-        ours = isinstance(error, MadengineError)
-        failure = classes.get(type(error), FailureClass.MODEL if ours else FailureClass.INFRASTRUCTURE)
-        reason = str(error) if ours else f"setup failed: {type(error).__name__}: {error}"
-        return self._keep(self.failed(reason, failure))
+        if isinstance(error, BuildError):
+            self.image = Image(reference="", dockerfile=error.dockerfile)
+            failed = self.failed(error.reason, FailureClass.BUILD)
+            return self._keep(replace(failed, log=error.log, tail=error.tail))
+        if isinstance(error, InfrastructureError):
+            return self._keep(self.failed(str(error), FailureClass.INFRASTRUCTURE))
+        if isinstance(error, MadengineError):
+            return self._keep(self.failed(str(error), FailureClass.MODEL))
+        reason = f"setup failed: {type(error).__name__}: {error}"
+        return self._keep(self.failed(reason, FailureClass.INFRASTRUCTURE))
 
     def skipped(self, reason: str) -> Result:
         """The Result of an item that is not to run here."""

@@ -12,6 +12,8 @@ from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.secrets import Masker
 
 NO_SECRETS = Masker(())
+GRACE = 10
+"""Seconds from TERM to KILL for a command that is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def run(
         mask: hides secrets in the output.
 
     Raises:
-        InfrastructureError: the program is missing or exceeded its time.
+        InfrastructureError: the program cannot be started or exceeded its time.
     """
     try:
         done = subprocess.run(
@@ -64,8 +66,8 @@ def run(
             env=env,
             check=False,
         )
-    except FileNotFoundError:
-        raise InfrastructureError(f"{argv[0]}: command not found") from None
+    except OSError as error:
+        raise _not_started(argv, error) from None
     except subprocess.TimeoutExpired:
         raise InfrastructureError(f"{mask(shlex.join(argv))}: no answer in {seconds:g} s") from None
     return Completed(tuple(argv), done.returncode, mask(done.stdout.decode(errors="replace")))
@@ -84,38 +86,60 @@ def stream(
     An interruption ends the command before it travels on.
 
     Raises:
-        InfrastructureError: the program is missing.
+        InfrastructureError: the program cannot be started.
     """
-    try:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
-        )
-    except FileNotFoundError:
-        raise InfrastructureError(f"{argv[0]}: command not found") from None
-    assert process.stdout  # noqa: S101  # PIPE was asked for
-    try:
-        with process, log.open("ab") as file:
+    with log.open("ab") as file, _piped(argv, env) as process:
+        assert process.stdout  # noqa: S101  # PIPE was asked for
+        try:
             for raw in process.stdout:
                 masked = mask.mask_bytes(raw)
                 file.write(masked)
                 file.flush()
                 if line:
                     line(masked.decode(errors="replace").rstrip("\n"))
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+        except BaseException:
+            _end(process)
+            raise
     return process.returncode
 
 
+def _piped(argv: Sequence[str], env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+        )
+    except OSError as error:
+        raise _not_started(argv, error) from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> InfrastructureError:
+    reason = "command not found" if isinstance(error, FileNotFoundError) else error.strerror
+    return InfrastructureError(f"{argv[0]}: {reason}")
+
+
 def start(argv: Sequence[str], *, env: Mapping[str, str], directory: Path) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, without input or output."""
-    return subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=env,
-        cwd=directory,
-        start_new_session=True,
-    )
+    """Start a process in a session of its own, without input or output.
+
+    Raises:
+        InfrastructureError: it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=env,
+            cwd=directory,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _not_started(argv, error) from None

@@ -9,9 +9,8 @@ MadengineError
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +25,25 @@ class UserError(MadengineError):
 
 
 class BuildError(MadengineError):
-    """An image could not be made; the text holds the failing step and the end of the build log."""
+    """An image could not be made.
+
+    Attributes:
+        reason: one line: which build, its exit code and the failing step.
+        tail: the last lines of the build log.
+        log: its path.
+        dockerfile: relative to the project.
+    """
+
+    def __init__(self, reason: str, tail: Iterable[str] = (), log: str = "", dockerfile: str = "") -> None:
+        self.reason = reason
+        self.tail = tuple(tail)
+        self.log = log
+        self.dockerfile = dockerfile
+        super().__init__("\n".join([reason, *self.tail, *([f"log: {log}"] if log else [])]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `BuildError(**data)` takes back."""
+        return {"reason": self.reason, "tail": self.tail, "log": self.log, "dockerfile": self.dockerfile}
 
 
 class InfrastructureError(MadengineError):
@@ -65,6 +82,8 @@ class FaultsError(UserError):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The choice spelled most like `word`, or an empty string when none is close."""
+    import difflib
+
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else ""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 
-from pytest_madengine.errors import MadengineError
+from pytest_madengine.errors import InfrastructureError, MadengineError
 
 if TYPE_CHECKING:
     from pytest_madengine.attempt import Attempt
     from pytest_madengine.backends.base import Backend
     from pytest_madengine.context.context import Context
     from pytest_madengine.images.image import Image
+    from pytest_madengine.items import Variant
     from pytest_madengine.jobs.job import Job
     from pytest_madengine.models.model import Model
     from pytest_madengine.results.result import Result
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-ATTEMPT = pytest.StashKey["Attempt"]()
+ATTEMPT: pytest.StashKey[Attempt | None] = pytest.StashKey()
+VARIANT: pytest.StashKey[Variant] = pytest.StashKey()
+"""Only model items have one."""
 PROPERTY = "madengine_result"
 """A Result travels as JSON text under this name in a report's `user_properties`."""
 
@@ -38,7 +41,7 @@ def plain_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except MadengineError as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from error
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return wrapper
 
@@ -76,7 +79,7 @@ def image(request: pytest.FixtureRequest, model: Model, backend: Backend) -> Ima
     attempt.model = model
     if not attempt.backend(backend).containers:
         return None
-    chosen = request.node.variant.dockerfile if hasattr(request.node, "variant") else None
+    chosen = request.node.stash[VARIANT].dockerfile if VARIANT in request.node.stash else None
     attempt.image = attempt.session.image(model, attempt.source, chosen)
     return attempt.image
 
@@ -89,22 +92,30 @@ def job(request: pytest.FixtureRequest, model: Model, image: Image | None) -> Jo
 
     attempt = attempt_of(request.node)
     attempt.model, attempt.image = model, image
+    _warn_of_missing_nodes(request.node, model, attempt)
     made = compose.job(model, attempt.source, image, attempt.directory, attempt.session.jobs)
-    changed: Job | None = request.config.hook.pytest_madengine_job(item=request.node, job=made)
+    changed: Job | None = request.node.ihook.pytest_madengine_job(item=request.node, job=made)
     return changed or made
 
 
 @pytest.fixture
 @plain_errors
 def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result:
-    """What running the model gave. A model that failed fails its test after the test's own assertions."""
+    """What running the model gave.
+
+    A model that failed fails its test after the test's own assertions; a failed machine or engine is an error here.
+    """
+    from pytest_madengine.results.result import FailureClass
+
     if request.config.option.setuponly:
         pytest.skip("--setup-only: the model was not run")
     attempt = attempt_of(request.node)
-    run = attempt.run if hasattr(request.node, "variant") else attempt.run_shared
+    run = attempt.run if VARIANT in request.node.stash else attempt.run_shared
     given = run(job, attempt.backend(backend))
     request.node.user_properties += _properties(given)
-    request.config.hook.pytest_madengine_result(item=request.node, result=given)
+    request.node.ihook.pytest_madengine_result(item=request.node, result=given)
+    if given.failed and given.failure is FailureClass.INFRASTRUCTURE:
+        raise InfrastructureError(given.explanation())
     return given
 
 
@@ -117,15 +128,16 @@ def attempt_of(item: pytest.Item) -> Attempt:
     from pytest_madengine import session
     from pytest_madengine.attempt import Attempt
 
-    if ATTEMPT not in item.stash:
+    attempt = item.stash.get(ATTEMPT, None)
+    if attempt is None:
         ours = session.of(item.config)
-        if hasattr(item, "variant"):
-            found, model = item.variant.found, item.variant.model
+        if VARIANT in item.stash:
+            found, model = item.stash[VARIANT].found, item.stash[VARIANT].model
         else:
             found = _marked(item, ours)
             model = found.complete
-        item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours)
-    return item.stash[ATTEMPT]
+        attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours)
+    return attempt
 
 
 def _marked(item: pytest.Item, ours: Any) -> Any:
@@ -147,6 +159,13 @@ def _marked(item: pytest.Item, ours: Any) -> Any:
         names = ", ".join(each.model.name for each in found)
         raise UserError(f"{item.nodeid}: {mark.args[0]!r} names {len(found)} models ({names}); name one")
     return found[0]
+
+
+def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> None:
+    """A single-node target runs a multi-node card on its one node, as the wiki says; the row says nnodes 1."""
+    nodes = attempt.session.context.distribution(card).nnodes or 1
+    if nodes > 1:
+        item.warn(pytest.PytestWarning(f"{card.name} asks for {nodes} nodes and runs on one: this target has no more"))
 
 
 def _skip_where_unwanted(card: Model, attempt: Attempt) -> None:

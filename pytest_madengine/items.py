@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pytest_madengine import session
+from pytest_madengine import session as sessions
 from pytest_madengine.errors import UserError
+from pytest_madengine.fixtures import VARIANT
 from pytest_madengine.images import dockerfile
 from pytest_madengine.models import discovery, selection
+from pytest_madengine.models.cardfile import CardWarning
 from pytest_madengine.models.discovery import Found
 from pytest_madengine.models.model import Model
 from pytest_madengine.results.result import Result
@@ -72,7 +74,10 @@ def run_model(result: Result) -> None:
 class ModelItem(pytest.Function):
     """A model as a test item."""
 
-    variant: Variant
+    @property
+    def variant(self) -> Variant:
+        """The card and what was made of it."""
+        return self.stash[VARIANT]
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """The card's place, so that annotations point at it."""
@@ -86,10 +91,10 @@ class ModelsFile(pytest.Module):
 
     def collect(self) -> Iterator[ModelItem]:
         """One item for each card and variant."""
-        ours = session.of(self.config)
+        ours = sessions.of(self.config)
         try:
             found = ours.read(self.path)
-        except UserError as error:
+        except (UserError, CardWarning) as error:
             raise self.CollectError(str(error)) from None
         marks = Marks(ours)
         items = [(variant, marks.of(variant.found)) for variant in variants(found, ours)]
@@ -99,7 +104,7 @@ class ModelsFile(pytest.Module):
 
     def _item(self, variant: Variant, marks: Iterable[str]) -> ModelItem:
         item: ModelItem = ModelItem.from_parent(self, name=variant.name, callobj=run_model)
-        item.variant = variant
+        item.stash[VARIANT] = variant
         for mark in marks:
             item.add_marker(getattr(pytest.mark, mark))
         return item
@@ -108,7 +113,7 @@ class ModelsFile(pytest.Module):
 class Marks:
     """The markers of models: tags, GPU vendors, training precision and launcher."""
 
-    def __init__(self, ours: session.Session) -> None:
+    def __init__(self, ours: sessions.Session) -> None:
         self._context = ours.context
         self._vendors: dict[Path, set[str]] = {}
 
@@ -144,7 +149,7 @@ def register(config: pytest.Config, marks: Iterable[str]) -> None:
             config.addinivalue_line("markers", f"{mark}: models with this tag or property")
 
 
-def variants(found: list[Found], ours: session.Session) -> Iterator[Variant]:
+def variants(found: list[Found], ours: sessions.Session) -> Iterator[Variant]:
     """The items of a file: each card plain and once more for every tag that adds arguments to it.
 
     A card with several fitting Dockerfiles becomes one item for each.
@@ -173,7 +178,7 @@ def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
 class Dockerfiles:
     """Splits variants by Dockerfile, looking at each prefix once."""
 
-    def __init__(self, ours: session.Session) -> None:
+    def __init__(self, ours: sessions.Session) -> None:
         self._ours = ours
         self._wanted = ours.backends[ours.target].containers and not ours.context.image
         self._seen: dict[Path, list[Path]] = {}
@@ -202,23 +207,28 @@ class Dockerfiles:
 class Collection:
     """The hooks of collection; registered only when models are asked for."""
 
-    @pytest.hookimpl
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> ModelsFile | None:
-        """Model files become collectors."""
-        if not discovery.is_model_file(file_path):
-            return None
-        collector: ModelsFile = ModelsFile.from_parent(parent, path=file_path)
-        return collector
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """Model files become our collectors, and ours alone: pytest would import a .py that is named as argument."""
+        collectors = yield
+        return [ModelsFile.from_parent(parent, path=file_path)] if discovery.is_model_file(file_path) else collectors
 
     @pytest.hookimpl
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Deselect the models that no tag names; a tag that names none is an error."""
-        ours = session.of(config)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Deselect the models that no tag names; a tag that names none is an error.
+
+        Where not every file was read, for a fault of its own or by --lf, nothing can be said of such a tag.
+        """
+        ours = sessions.of(config)
         models = [item for item in items if isinstance(item, ModelItem)]
         if not ours.tags:
             return
         lost = _lost_tags(ours, models)
-        if lost:
+        if lost and not session.testsfailed and not config.getoption("lf", default=False):
             report_usage_error(config, str(lost), items)
             return
         deselected = [item for item in models if not item.variant.selected_by]
@@ -227,7 +237,7 @@ class Collection:
         items[:] = [item for item in items if item not in gone]
 
 
-def _lost_tags(ours: session.Session, models: list[ModelItem]) -> UserError | None:
+def _lost_tags(ours: sessions.Session, models: list[ModelItem]) -> UserError | None:
     used = {text for item in models for text in item.variant.selected_by}
     lost = [tag for tag in ours.tags if tag.text not in used]
     cards = [item.variant.found.model for item in models]

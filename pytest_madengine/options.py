@@ -111,8 +111,13 @@ def add(parser: pytest.Parser) -> None:
 
 def awake(config: pytest.Config) -> bool:
     """Whether this run has to do with models at all."""
-    named = any(Path(arg.partition("::")[0]).name in MODEL_FILES for arg in config.args)
+    named = any(map(names_model, config.args))
     return bool(config.option.madengine_tags or named or config.getini(INI_ENABLED))
+
+
+def names_model(argument: str) -> bool:
+    """Whether a path or node id is of a model file."""
+    return Path(argument.partition("::")[0]).name in MODEL_FILES
 
 
 def settings(config: pytest.Config, model_dir: str | None) -> Settings:
@@ -127,7 +132,7 @@ def settings(config: pytest.Config, model_dir: str | None) -> Settings:
         raise pytest.UsageError(f"MODEL_DIR: {project} is no folder; name the folder that holds models.json")
     given = config.option
     timeout = given.madengine_timeout
-    if timeout is not None and (timeout < 0 and timeout != -1):
+    if timeout is not None and not (timeout >= 0 or timeout == -1):
         raise pytest.UsageError(f"--madengine-timeout: found {timeout:g}; valid: seconds, 0 (no limit) or -1 (default)")
     return Settings(
         start=start,

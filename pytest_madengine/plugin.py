@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_madengine import options
-from pytest_madengine.fixtures import ATTEMPT, PROPERTY, backend, image, job, madengine_context, model, result
+from pytest_madengine import options, runid
+from pytest_madengine.fixtures import ATTEMPT, PROPERTY, VARIANT, backend, image, job, madengine_context, model, result
 
 if TYPE_CHECKING:
     from pytest_madengine.backends.base import Backend
@@ -53,17 +54,16 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Let xdist workers share the controller's run."""
-    from pytest_madengine import waking
-
-    node.workerinput[waking.WORKER_RUN] = waking.run_id(node.config)
+    node.workerinput[runid.WORKER_KEY] = runid.of(node.config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Learn what a worker could not raise."""
-    from pytest_madengine import waking
+    if _concerned():
+        from pytest_madengine import waking
 
-    waking.worker_ended(node)
+        waking.worker_ended(node)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -72,11 +72,17 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the report carry the Result."""
     report = yield
-    if ATTEMPT in item.stash or hasattr(item, "variant"):
+    if item.stash.get(ATTEMPT, None) or VARIANT in item.stash:
         from pytest_madengine.reporting import reports
 
         reports.complete(item, call, report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A rerun is an attempt of its own."""
+    item.stash[ATTEMPT] = None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -106,16 +112,23 @@ class Controller:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave nothing running and no result unrecorded."""
-    from pytest_madengine import waking
+    if _concerned():
+        from pytest_madengine import waking
 
-    waking.finish(session)
+        waking.finish(session)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Close with the table of models."""
-    from pytest_madengine import waking
+    if _concerned():
+        from pytest_madengine import waking
 
-    waking.summary(terminalreporter, config)
+        waking.summary(terminalreporter, config)
+
+
+def _concerned() -> bool:
+    """Whether anything in this process has had to do with models."""
+    return not sys.modules.keys().isdisjoint(("pytest_madengine.waking", "pytest_madengine.session"))
 
 
 def pytest_madengine_backends() -> Mapping[str, Backend]:
@@ -137,7 +150,7 @@ def pytest_madengine_launchers() -> Sequence[Launcher]:
 def pytest_madengine_reporters(config: pytest.Config) -> Sequence[Reporter]:
     """The built-in reporters."""
     from pytest_madengine import session
-    from pytest_madengine.reporting.perfcsv import PerfFiles
+    from pytest_madengine.reporting.perfcsv import PerfCsv, PerfEntry, PerfSuper
 
     settings = session.of(config).settings
-    return [PerfFiles(settings.output, settings.start)]
+    return [PerfCsv(settings.output), PerfSuper(settings.start), PerfEntry(settings.start)]

@@ -8,23 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from pytest_madengine import options
+from pytest_madengine import options, runid
 from pytest_madengine.backends.base import Backend
 from pytest_madengine.context import credentials, machine
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.load import load
 from pytest_madengine.engine.rundir import RunDirectory
-from pytest_madengine.errors import UserError, nearest
+from pytest_madengine.errors import Fault, FaultsError, UserError, nearest
 from pytest_madengine.images import build, dockerfile, engine
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs import compose
 from pytest_madengine.launchers.base import Launcher
 from pytest_madengine.models import discovery, selection
 from pytest_madengine.models.model import Model, Source
-from pytest_madengine.secrets import secrets_of_environment
+from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
 
 KEY = pytest.StashKey["Session"]()
-RUN_ID = pytest.StashKey[str]()
 PACKAGE_MANAGERS = {
     "HOST_UBUNTU": "/usr/bin/apt",
     "HOST_CENTOS": "/usr/bin/yum",
@@ -55,7 +54,7 @@ class Session:
     @cached_property
     def directory(self) -> RunDirectory:
         """The run directory, shared by all processes of the session."""
-        return RunDirectory.create(self.settings.start, self.config.stash[RUN_ID])
+        return RunDirectory.create(self.settings.start, runid.of(self.config))
 
     @cached_property
     def context(self) -> Context:
@@ -131,11 +130,11 @@ class Session:
         ctx_test = self.settings.project / "ctx_test"
         host = next((name for name, path in PACKAGE_MANAGERS.items() if Path(path).exists()), "")
         return {
-            "gpu_vendor": self.context.gpu_vendor or machine.vendor() or machine.DEFAULT_VENDOR,
-            "guest_os": self.context.guest_os,
             "host_os": host,
             "ctx_test": ctx_test.read_text(encoding="utf-8").strip() if ctx_test.is_file() else "None",
             **self.context.header,
+            "gpu_vendor": self.context.gpu_vendor or machine.vendor() or machine.DEFAULT_VENDOR,
+            "guest_os": self.context.guest_os,
         }
 
     @cached_property
@@ -181,13 +180,17 @@ class Session:
             raise UserError(
                 f"{source.file}:{source.line}: {model.name}.dockerfile is missing; --target=host needs none"
             )
+        folder = build.context_folder(source.root, model.dockercontext, model.dockerfile)
+        if not folder.is_dir():
+            place = f"{source.file}:{source.line}: {model.name}.dockercontext"
+            raise FaultsError([Fault(place, f"{folder} is no folder", "a folder of the project")])
         path = chosen or self.dockerfiles(model, source)[0]
         return build.build(self._recipe(model, source, path), self.directory.images)
 
     def _recipe(self, model: Model, source: Source, path: Path) -> build.Recipe:
-        own = secrets_of_environment(os.environ)
-        credential = compose.credential_variables(model, self.jobs)
-        arguments = dict(self.context.docker_build_arg)
+        stated = self.context.docker_build_arg
+        arguments = {name: value for name, value in stated.items() if not is_secret(name)}
+        hidden = {name: Secret(value) for name, value in stated.items() if is_secret(name)}
         declared = dockerfile.declared_args(path)
         if "MAD_SYSTEM_GPU_ARCHITECTURE" in declared and self.machine.architecture:
             arguments.setdefault("MAD_SYSTEM_GPU_ARCHITECTURE", self.machine.architecture)
@@ -196,5 +199,5 @@ class Session:
             dockerfile=path,
             context=build.context_folder(source.root, model.dockercontext, model.dockerfile),
             arguments=arguments,
-            secrets={**own, **credential},
+            secrets={**secrets_of_environment(os.environ), **compose.credential_variables(model, self.jobs), **hidden},
         )

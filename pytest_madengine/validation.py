@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from pytest_madengine.errors import Fault, nearest
+from pytest_madengine.secrets import MASK, Secret, is_secret
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Path = tuple[str | int, ...]
@@ -37,11 +39,24 @@ def _no_null(value: object) -> object:
     return "" if value is None else value
 
 
+def _switch(value: object) -> object:
+    """An empty string is off, as the replaced tool reads it."""
+    return False if value == "" else value
+
+
+def _hidden(variables: dict[str, str]) -> dict[str, str]:
+    """Variables that tracebacks and `--showlocals` may show: secrets hide themselves."""
+    return {name: Secret(value) if is_secret(name) else value for name, value in variables.items()}
+
+
 Text = Annotated[str, BeforeValidator(_no_null)]
 EnvValue = Annotated[str, BeforeValidator(_env_text)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
-EnvVars = dict[EnvName, EnvValue]
+EnvVars = Annotated[dict[EnvName, EnvValue], AfterValidator(_hidden)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+Switch = Annotated[bool | None, BeforeValidator(_switch)]
+Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
+"""Texts that lines are searched for; an empty one would be found in every line."""
 
 
 def faults(error: ValidationError, model: type[BaseModel], where: Callable[[Path], str]) -> Iterable[Fault]:
@@ -53,7 +68,9 @@ def faults(error: ValidationError, model: type[BaseModel], where: Callable[[Path
         elif finding["type"] == "missing":
             yield Fault(where(path[:-1]), f"{path[-1]!r} is missing", "it must be given")
         else:
-            yield Fault(where(path), f"found {shown(finding['input'])}", _expectation(finding))
+            hidden = any(is_secret(str(part)) for part in path)
+            found = MASK if hidden else shown(finding["input"])
+            yield Fault(where(path), f"found {found}", _expectation(finding))
 
 
 def unknown_key(path: Path, known: Iterable[str], where: Callable[[Path], str]) -> Fault:
@@ -100,6 +117,8 @@ def _siblings(model: type[BaseModel], path: Path) -> Iterable[str]:
     """The field names of the object that holds the last key of `path`."""
     current: Any = model
     for part in path[:-1]:
+        if isinstance(part, int):
+            continue
         field = current.model_fields.get(part) or next(
             (f for f in current.model_fields.values() if f.alias == part), None
         )
@@ -110,8 +129,7 @@ def _siblings(model: type[BaseModel], path: Path) -> Iterable[str]:
 
 
 def _nested(annotation: Any) -> Any:
-    """The model inside an annotation such as `Slurm | None`."""
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    """The model inside an annotation such as `Slurm | None` or a list of them."""
+    if inspect.isclass(annotation) and get_origin(annotation) is None:
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next(filter(None, map(_nested, get_args(annotation))), None)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_madengine import options, runid
+
 if TYPE_CHECKING:
     from pytest_madengine.reporting.recorder import Recorder
     from pytest_madengine.results.result import Result
 
-WORKER_RUN = "madengine_run"
 RECORDER = pytest.StashKey["Recorder"]()
 WORKER_ERRORS = pytest.StashKey[list[str]]()
 CRASHED = pytest.StashKey[list[str]]()
@@ -32,7 +34,6 @@ def configure(config: pytest.Config) -> None:
     from pytest_madengine.models import discovery
     from pytest_madengine.reporting import perfcsv
 
-    run_id(config)
     ours = session.of(config)
     try:
         _ = ours.target, ours.tags, ours.credentials
@@ -47,25 +48,17 @@ def configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: _restore(before))
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, treated as Ctrl-C: what is in flight is cancelled, what is done is written and shown."""
+
+
 def _on_terminate(number: int, frame: object) -> None:
-    """SIGTERM ends a session as Ctrl-C does: what is in flight is cancelled, what is done is written."""
     del frame
-    pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
+    raise TerminatedError(signal.Signals(number).name)
 
 
 def _restore(handler: Any) -> None:
     signal.signal(signal.SIGTERM, handler)
-
-
-def run_id(config: pytest.Config) -> str:
-    """The id of this session's run directory; xdist workers get their controller's."""
-    from pytest_madengine import session
-    from pytest_madengine.engine.rundir import new_run_id
-
-    if session.RUN_ID not in config.stash:
-        given: dict[str, str] = getattr(config, "workerinput", {})
-        config.stash[session.RUN_ID] = given.get(WORKER_RUN) or new_run_id()
-    return config.stash[session.RUN_ID]
 
 
 def header(config: pytest.Config) -> str:
@@ -73,7 +66,7 @@ def header(config: pytest.Config) -> str:
     from pytest_madengine import session
 
     ours = session.of(config)
-    folder = ours.settings.start / ".madengine" / "runs" / run_id(config)
+    folder = ours.settings.start / ".madengine" / "runs" / runid.of(config)
     return f"madengine: target {ours.target}, run {folder}"
 
 
@@ -107,28 +100,29 @@ def record(config: pytest.Config, report: pytest.TestReport) -> None:
 def finish(session: pytest.Session) -> None:
     """End what still runs, record what was not reported, and let the exit status tell of losses."""
     config = session.config
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") or config.option.setuponly:
         return
     if config.stash.get(WORKER_ERRORS, None):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    from pytest_madengine import session as sessions
-
-    ours = config.stash.get(sessions.KEY, None)
-    if ours is None or ("directory" not in vars(ours) and not _started(config)):
+    if not _asked_for_models(config):
         return
     _clean_up(config)
-    _sweep(config)
-    problems = recorder(config).problems
-    unfinished = any(result.failed for result in recorder(config).results.values())
-    if session.exitstatus == pytest.ExitCode.OK and (problems or unfinished):
+    lost = _unreported(config)
+    for result in lost:
+        recorder(config).record(result)
+    if session.exitstatus == pytest.ExitCode.OK and (
+        recorder(config).problems or any(result.failed for result in lost)
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _started(config: pytest.Config) -> bool:
-    """Whether any process of this session made the run directory."""
-    from pytest_madengine import session
-
-    return (session.of(config).settings.start / ".madengine" / "runs" / run_id(config)).is_dir()
+def _asked_for_models(config: pytest.Config) -> bool:
+    """Whether anything of this session, in whatever process, made the run directory."""
+    module = sys.modules.get("pytest_madengine.session")
+    here = module is not None and module.KEY in config.stash
+    if not (here or options.awake(config) or RECORDER in config.stash or CRASHED in config.stash):
+        return False
+    return (config.invocation_params.dir / ".madengine" / "runs" / runid.of(config)).is_dir()
 
 
 def _clean_up(config: pytest.Config) -> None:
@@ -139,17 +133,15 @@ def _clean_up(config: pytest.Config) -> None:
     cancel_leftovers(ours.backends, ours.directory)
 
 
-def _sweep(config: pytest.Config) -> None:
-    """Record what a dead or stopped process had written down, and items of which nothing is known at all."""
+def _unreported(config: pytest.Config) -> list[Result]:
+    """What a dead or stopped process wrote down and never reported, and items of which nothing is known at all."""
     from pytest_madengine import session
 
-    ours, records = session.of(config), recorder(config)
-    for result in ours.directory.kept():
-        records.record(result)
-    known = {result.nodeid for result in records.results.values()}
-    for nodeid in config.stash.get(CRASHED, []):
-        if (nodeid not in known and ".json::" in nodeid) or ".py::" not in nodeid:
-            records.record(_unknown(nodeid))
+    kept = list(session.of(config).directory.kept())
+    known = {result.nodeid for result in kept}
+    died = [nodeid for nodeid in config.stash.get(CRASHED, []) if nodeid not in known and options.names_model(nodeid)]
+    reported = recorder(config).results
+    return [result for result in (*kept, *map(_unknown, died)) if result.id not in reported]
 
 
 def _unknown(nodeid: str) -> Result:
@@ -165,14 +157,15 @@ def _unknown(nodeid: str) -> Result:
 
 def summary(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table of models and everything that went wrong in recording."""
-    from pytest_madengine.reporting.terminal import table
-
     for error in config.stash.get(WORKER_ERRORS, []):
         terminal.write_line(f"ERROR: {error}", red=True)
     records = config.stash.get(RECORDER, None)
     if records is None or not records.results:
         return
-    terminal.section("models")
+    from pytest_madengine.reporting.terminal import table
+
+    terminal.ensure_newline()
+    terminal.write_sep("=", "models")
     for line, good in table(records.results.values()):
         terminal.write_line(line, red=not good)
     for problem in records.problems:

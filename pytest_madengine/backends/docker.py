@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from pytest_madengine.backends.base import Handle, Outcome, Plan, State
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images import engine
 from pytest_madengine.jobs.job import Devices, Job
+from pytest_madengine.secrets import Masker
 
 JOB, PROJECT, WORKSPACE = "/madengine/job", "/madengine/project", "/myworkspace"
 RUN_LABEL, JOB_LABEL = "madengine.run", "madengine.job"
+PRESETS = {"AMD": "docker/amd", "NVIDIA": "docker/nvidia"}
 GRACE = 15
 """Seconds from TERM to KILL; the job's script itself gives the model 5 s and then tidies up."""
 STATES = {
@@ -43,6 +46,7 @@ class DockerBackend:
 
     def __init__(self) -> None:
         self._ended = threading.Event()
+        self._dead: set[str] = set()
         self._watched = False
 
     def plan(self, job: Job) -> Plan:
@@ -56,15 +60,13 @@ class DockerBackend:
         ]
         own = {"MADENGINE_JOB": JOB, "MADENGINE_PROJECT": PROJECT, "MADENGINE_WORKSPACE": WORKSPACE}
         owner = {"MADENGINE_OWNER": f"{os.getuid()}:{os.getgid()}"}
-        preset = assets.preset(f"docker/{(job.devices.vendor or job.env.get('MAD_GPU_VENDOR') or 'AMD').lower()}")
+        preset = assets.preset(PRESETS.get(job.devices.vendor or job.env.get("MAD_GPU_VENDOR", ""), "docker/amd"))
         request = [
-            *("docker", "run", "--detach", "--init", "--entrypoint=bash", f"--name={job.id}"),
-            *(f"--label={RUN_LABEL}={job.run}", f"--label={JOB_LABEL}={job.id}"),
-            *preset["options"],
+            *("docker", "run", *preset["options"]),
             *(f"--device={device}" for device in preset["devices"] if Path(device).exists()),
             *_gpu_options(job.devices),
             *([f"--cpuset-cpus={job.cpus}"] if job.cpus else []),
-            *(f"--volume={source}:{target}" for source, target in mounts),
+            *(_bind(source, target) for source, target in mounts),
             *(f"--volume={m.source}:{m.target}{':ro' if m.read_only else ''}" for m in job.mounts),
             f"--workdir={WORKSPACE}",
             *(
@@ -73,7 +75,10 @@ class DockerBackend:
                 if name not in job.secrets
             ),
             *(f"--env={name}" for name in job.secrets),
-            *job.options,
+            *(option for option in job.options if option != "--rm"),
+            # after the card's own options, so that these hold
+            *("--detach", "--init", "--entrypoint=bash", f"--name={job.id}"),
+            *(f"--label={RUN_LABEL}={job.run}", f"--label={JOB_LABEL}={job.id}"),
             *(job.image.reference, f"{JOB}/{facts.SCRIPT}"),
         ]
         return Plan(job, request, job.secrets)
@@ -83,69 +88,125 @@ class DockerBackend:
         self._watch()
         facts.write_script(plan.job)
         (plan.job.directory / facts.WORKSPACE).mkdir()
-        started = command.run(plan.request, seconds=600, env={**engine.client_environment(), **plan.secrets})
-        if not started:
+        environment = {**engine.client_environment(), **plan.secrets}
+        try:
+            started = command.run(plan.request, seconds=600, env=environment, mask=Masker(plan.secrets.values()))
+            started.require("docker run")
+        except BaseException:
             self._remove(plan.job.id)
-            raise InfrastructureError(f"docker run failed (exit {started.code}): {started.output.strip()}")
+            raise
         return Handle(self.name, plan.job.id, str(plan.job.directory))
 
     def states(self, handles: Sequence[Handle]) -> Mapping[Handle, State]:
         """One listing of all our containers."""
-        listed = engine.client().api.containers(all=True, filters={"label": JOB_LABEL})
+        with engine.translated("docker ps"):
+            listed = engine.client().api.containers(all=True, filters={"label": JOB_LABEL})
         known = {name.lstrip("/"): STATES.get(each["State"], State.LOST) for each in listed for name in each["Names"]}
-        return {handle: known.get(handle.token, State.LOST) for handle in handles}
+        # the listing lags behind the events
+        known.update(dict.fromkeys(known.keys() & self._dead, State.EXITED))
+        return {handle: known.get(handle.token) or _without_container(handle) for handle in handles}
 
     def wait(self, handles: Sequence[Handle], seconds: float) -> None:
         """Sleep until the engine reports the end of one of our containers."""
-        del handles
-        self._ended.wait(seconds)
+        self._watch()
+        if not any(handle.token in self._dead for handle in handles):
+            self._ended.wait(seconds)
         self._ended.clear()
 
     def _watch(self) -> None:
         if not self._watched:
             self._watched = True
-            threading.Thread(target=self._listen, daemon=True).start()
+            threading.Thread(target=self._listen, args=(int(time.time()) - 1,), daemon=True).start()
 
-    def _listen(self) -> None:
+    def _listen(self, since: int) -> None:
         """Wake the waiting at each container's end; without the event stream the waiting is only longer."""
+        import urllib3
+
         filters = {"label": JOB_LABEL, "event": "die"}
         try:
-            for _ in engine.client().events(filters=filters, decode=True):
+            for event in engine.client().events(since=since, filters=filters, decode=True):
+                self._dead.add(event["Actor"]["Attributes"]["name"])
                 self._ended.set()
-        except OSError:
+        except (OSError, InfrastructureError, urllib3.exceptions.HTTPError):
+            pass
+        finally:
             self._watched = False
 
     def collect(self, handle: Handle) -> Outcome:
         """What the job left; removes the container."""
+        directory = Path(handle.directory)
         attributes = self._attributes(handle.token)
-        self._remove(handle.token)
+        if attributes:
+            self._keep_output(handle)
+            self._remove(handle.token)
+        self._dead.discard(handle.token)
+        if os.getuid() and not (directory / facts.EXIT_CODE).exists():
+            _take_over(directory, attributes)
         state: dict[str, Any] = attributes.get("State", {})
         note = "killed for lack of memory" if state.get("OOMKilled") else str(state.get("Error") or "")
+        found = State.EXITED if attributes else _without_container(handle)
         return facts.outcome(
-            Path(handle.directory),
-            State.EXITED if attributes else State.LOST,
+            directory,
+            found,
             exit_code=state.get("ExitCode"),
             node=platform.node(),
             duration=_seconds(state),
-            note=note if attributes else "its container vanished",
+            note="its container vanished" if found is State.LOST else note,
         )
 
     def cancel(self, handles: Iterable[Handle]) -> None:
         """TERM to the job's script, which ends the model and tidies up; KILL after that."""
+        handles = list(handles)
+        if not handles:
+            return
         names = [handle.token for handle in handles]
-        if names:
-            command.run(["docker", "stop", f"--time={GRACE}", *names], seconds=GRACE * len(names) + 60)
+        stopped = command.run(["docker", "stop", "-t", str(GRACE), *names], seconds=GRACE * len(names) + 60)
+        deadline = time.monotonic() + GRACE
+        while not all(state.over for state in self.states(handles).values()):
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"docker stop failed (exit {stopped.code}): {stopped.output.strip()}")
+            time.sleep(0.02)
+
+    def _keep_output(self, handle: Handle) -> None:
+        """Add to the log what came before the job's script could open it; nothing where Docker will not say."""
+        import docker
+
+        with suppress(docker.errors.DockerException, OSError):
+            output: bytes = engine.client().api.logs(handle.token)
+            with (Path(handle.directory) / facts.LOG).open("ab") as log:
+                log.write(output)
 
     def _attributes(self, name: str) -> dict[str, Any]:
         import docker
 
         try:
-            return dict(engine.client().containers.get(name).attrs)
+            with engine.translated("docker inspect"):
+                return dict(engine.client().containers.get(name).attrs)
         except docker.errors.NotFound:
             return {}
 
     def _remove(self, name: str) -> None:
         command.run(["docker", "rm", "--force", "--volumes", name], seconds=120)
+
+
+def _without_container(handle: Handle) -> State:
+    """Where a job stands whose container somebody, or `--rm`, has removed."""
+    return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
+
+
+def _take_over(directory: Path, attributes: Mapping[str, Any]) -> None:
+    """Make files ours that a container made as root, where its script came to no end that did it."""
+    image = attributes.get("Image")
+    if image:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        options = ["--rm", "--user=root", "--network=none", "--entrypoint=chown", _bind(str(directory), JOB)]
+        command.run(["docker", "run", *options, str(image), "-R", owner, JOB], seconds=600)
+
+
+def _bind(source: str, target: str) -> str:
+    """A mount of ours; `--volume` would stumble over a colon."""
+    quoted = source.replace('"', '""')
+    return f'--mount=type=bind,"source={quoted}",target={target}'
 
 
 def _gpu_options(devices: Devices) -> list[str]:

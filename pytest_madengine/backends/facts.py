@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_madengine.backends.base import Outcome, Phase, State
 from pytest_madengine.jobs.job import Job
 
+EXIT_CODE = "exit_code"
 LOG = "run.log"
 SCRIPT = "run.sh"
 WORKSPACE = "workspace"
@@ -30,11 +32,11 @@ def outcome(
     The script's own exit code wins over the backend's, which may be that of a wrapper.
     """
     shutil.rmtree(directory / WORKSPACE, ignore_errors=True)
-    written = _text(directory / "exit_code")
+    written = _text(directory / EXIT_CODE)
     artifacts = directory / "artifacts"
     return Outcome(
         state=state,
-        exit_code=int(written) if written.lstrip("-").isdigit() else exit_code,
+        exit_code=int(written) if written.removeprefix("-").isdecimal() else exit_code,
         log=directory / LOG,
         artifacts={path.name: path for path in sorted(artifacts.iterdir())} if artifacts.is_dir() else {},
         phases=phases(_text(directory / "phases")),
@@ -49,9 +51,8 @@ def phases(text: str) -> tuple[Phase, ...]:
     """The steps that the script noted: one line when a step begins, a second with its end."""
     found: dict[str, Phase] = {}
     for line in text.splitlines():
-        fields = line.split(" ")
-        if len(fields) == 6:  # noqa: PLR2004  # a line that was cut by a crash has fewer
-            name, started, ended, code, log_from, log_to = fields
+        with suppress(ValueError):  # a line that a full disk or a crash cut
+            name, started, ended, code, log_from, log_to = line.split(" ")
             begun = ended == "-"
             found[name] = Phase(
                 name,

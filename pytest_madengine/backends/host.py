@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -21,6 +22,8 @@ ID_VARIABLE = "MADENGINE_ID"
 """The variable by which everything that a job started is found, whatever session or group it moved to."""
 GRACE = 15.0
 """Seconds from TERM to KILL; the job's script itself gives the model 5 s and then tidies up."""
+LOOK = 0.5
+"""Seconds between looks at a process that another session started."""
 VISIBLE = {"AMD": "HIP_VISIBLE_DEVICES", "NVIDIA": "CUDA_VISIBLE_DEVICES"}
 
 
@@ -40,13 +43,13 @@ class HostBackend:
         """The command and its environment (what it adds to the user's own)."""
         visible = ",".join(map(str, job.devices.gpus))
         environment = {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             **({VISIBLE[job.devices.vendor]: visible} if job.devices.gpus else {}),
             **job.env,
             ID_VARIABLE: job.id,
             "MADENGINE_JOB": str(job.directory),
             "MADENGINE_WORKSPACE": str(job.directory / facts.WORKSPACE),
             "MADENGINE_PROJECT": str(job.project),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
         argv = ["bash", str(job.directory / facts.SCRIPT)]
         return Plan(job, {"argv": argv, "environment": environment}, job.secrets)
@@ -74,17 +77,21 @@ class HostBackend:
             return State.EXITED
         if handle in self._started or _alive(handle):
             return State.RUNNING
-        return State.EXITED if (Path(handle.directory) / "exit_code").exists() else State.LOST
+        return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
+
+    def _running(self, handles: Iterable[Handle]) -> list[Handle]:
+        return [handle for handle in handles if self._state(handle) is State.RUNNING]
 
     def wait(self, handles: Sequence[Handle], seconds: float) -> None:
-        """Sleep until one of this backend's processes ends."""
+        """Sleep until one of this backend's processes ends; the end of another's is not noticed but looked for."""
+        foreign = any(handle not in self._started for handle in handles)
         self._ended.clear()
         if not any(handle in self._codes for handle in handles):
-            self._ended.wait(seconds)
+            self._ended.wait(min(seconds, LOOK) if foreign else seconds)
 
     def collect(self, handle: Handle) -> Outcome:
         """What the job left; ends whatever it left running."""
-        _end(_family(handle), grace=1)
+        _end([handle])
         duration = time.monotonic() - self._started.pop(handle, time.monotonic())
         code = self._codes.pop(handle, None)
         state = State.LOST if code is not None and code < 0 else State.EXITED
@@ -96,50 +103,79 @@ class HostBackend:
     def cancel(self, handles: Iterable[Handle]) -> None:
         """TERM to the job's script, which ends the model and tidies up; KILL to all that is left."""
         handles = list(handles)
-        scripts = [process for handle in handles if (process := _alive(handle))]
-        for process in scripts:
+        scripts = [_alive(handle, own=handle in self._started) for handle in self._running(handles)]
+        for process in filter(None, scripts):
             _quietly(process.terminate)
         deadline = time.monotonic() + GRACE
-        while State.RUNNING in self.states(handles).values() and time.monotonic() < deadline:
-            self.wait(handles, 0.1)
-        _end([process for handle in handles for process in _family(handle)], grace=1)
+        while (running := self._running(handles)) and time.monotonic() < deadline:
+            self.wait(running, 0.1)
+        _end(handles)
 
 
-def _alive(handle: Handle) -> psutil.Process | None:
-    """The job's script, if it still runs."""
+def _alive(handle: Handle, *, own: bool = False) -> psutil.Process | None:
+    """The job's script, if it still runs; `own` where this process started it, whose environment shows a bit later."""
     pid, _, token = handle.token.partition("/")
     try:
         process = psutil.Process(int(pid))
-        ours = process.environ().get(ID_VARIABLE) == token and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OSError):
+    except psutil.Error:
         return None
-    return process if ours else None
+    return process if _lives(process) and (own or _carried(process) == token) else None
 
 
-def _family(handle: Handle) -> list[psutil.Process]:
-    """Every process that carries the job's token."""
-    token = handle.token.partition("/")[2]
-    return [process for process in psutil.process_iter() if _carries(process, token)]
+def _family(handles: Iterable[Handle]) -> list[psutil.Process]:
+    """Every process that carries the token of one of these jobs, and those in a session that such a one leads.
+
+    A process that lost its environment, as by setproctitle, is found by its session.
+    """
+    scripts = {token: int(pid) for pid, _, token in (handle.token.partition("/") for handle in handles)}
+    living = [process for process in psutil.process_iter() if _lives(process)]
+    carriers = {process.pid for process in living if _carried(process) in scripts}
+    strangers = {process.pid for process in living} - carriers
+    led = {pid for pid in carriers if _session(pid) == pid} | (set(scripts.values()) - strangers)
+    return [process for process in living if process.pid in carriers or _session(process.pid) in led]
 
 
-def _carries(process: psutil.Process, token: str) -> bool:
+def _session(pid: int) -> int:
     try:
-        return process.environ().get(ID_VARIABLE) == token
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _carried(process: psutil.Process) -> str:
+    try:
+        return process.environ().get(ID_VARIABLE, "")
     except (psutil.Error, OSError):
+        return ""
+
+
+def _end(handles: Sequence[Handle]) -> None:
+    """TERM and a second later KILL to the families of these jobs, until nothing new turns up in them."""
+    act = psutil.Process.terminate
+    deadline = time.monotonic() + GRACE
+    while (family := _family(handles)) and time.monotonic() < deadline:
+        for process in family:
+            _quietly(functools.partial(act, process))
+        _await_death(family, seconds=1)
+        act = psutil.Process.kill
+
+
+def _await_death(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Wait until all are dead, be they reaped or not."""
+    deadline = time.monotonic() + seconds
+    while any(_lives(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-
-
-def _end(processes: Sequence[psutil.Process], grace: float) -> None:
-    for process in processes:
-        _quietly(process.terminate)
-    _, left = psutil.wait_procs(processes, timeout=grace)
-    for process in left:
-        _quietly(process.kill)
-    psutil.wait_procs(left, timeout=GRACE)
 
 
 def _quietly(act: Callable[[], None]) -> None:
     try:
         act()
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return

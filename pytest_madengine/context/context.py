@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from pytest_madengine.errors import Fault, FaultsError, nearest
 from pytest_madengine.models.model import UNDISTRIBUTED, Distributed, Model
-from pytest_madengine.validation import EnvVars, Path, Text, faults, unknown_key
+from pytest_madengine.secrets import Secret
+from pytest_madengine.validation import EnvVars, Path, Patterns, Switch, Text, faults, unknown_key
 
 UNBUILT = {
     "tools": "profiling tools do not run in this version",
     "deployment_config": "a build manifest cannot be given as context in this version",
     "data": "data providers do not run in this version",
+    "shared_data": "data providers do not run in this version",
 }
 """Keys whose effect this version lacks: refusing them beats a run without what was asked for."""
 
-HEADER_KEYS = ("host_os", "ctx_test", "numa_balancing", "rocm_path")
-"""Keys that only `# CONTEXT` headers of Dockerfiles ask for."""
+DEPLOYMENTS = {"local": "docker", "kubernetes": "k8s"}
+"""Words of `deploy` that are no names of targets."""
+
+
+MOUNT = {"host_path", "container_path"}
 
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _seconds(value: float) -> float:
+    if not math.isfinite(value) or (value < 0 and value != -1):
+        raise ValueError("seconds, 0 (no limit) or -1 (default)")
+    return value
+
+
 def _mounts(value: object) -> object:
     """`docker_mounts` in both documented shapes as {container path: host path}."""
     entries: list[Any] = value if isinstance(value, list) else [value]
-    if all(isinstance(entry, Mapping) and {"host_path", "container_path"} <= entry.keys() for entry in entries):
-        return {entry["container_path"]: entry["host_path"] for entry in entries}
+    if all(isinstance(entry, Mapping) and entry.keys() == MOUNT for entry in entries):
+        return {str(entry["container_path"]): entry["host_path"] for entry in entries}
     return value
 
 
@@ -47,6 +59,11 @@ def _script(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _all_hidden(variables: dict[str, str]) -> dict[str, str]:
+    return {name: Secret(value) for name, value in variables.items()}
+
+
+Count = Annotated[int | None, Field(ge=-1)]
 Scripts = tuple[Annotated[Script, BeforeValidator(_script)], ...]
 
 
@@ -76,34 +93,33 @@ class Context(BaseModel):
     k8s: dict[str, Any] | None = None
     kubernetes: dict[str, Any] | None = None
     slurm: dict[str, Any] | None = None
-    deploy: str | dict[str, Any] | None = None
+    deploy: Literal["local", "docker", "host", "slurm", "k8s", "kubernetes"] | None = None
     distributed: Distributed = UNDISTRIBUTED
     launcher: dict[str, Any] | None = None
     vllm: dict[str, Any] = Field(default_factory=dict)
     primus: dict[str, Any] = Field(default_factory=dict)
-    secrets: EnvVars = Field(default_factory=dict)
+    secrets: Annotated[EnvVars, AfterValidator(_all_hidden)] = Field(default_factory=dict)
     env_vars: EnvVars = Field(default_factory=dict)
     pre_scripts: Scripts = ()
     post_scripts: Scripts = ()
     encapsulate_script: str = ""
     model_args: str | None = None
-    timeout: float | None = None
-    log_error_pattern_scan: bool | None = None
-    log_error_patterns: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
-    log_error_benign_patterns: tuple[str, ...] = ()
+    timeout: Annotated[float, AfterValidator(_seconds)] | None = None
+    log_error_pattern_scan: Switch = None
+    log_error_patterns: Patterns | None = None
+    log_error_benign_patterns: Patterns = ()
     rocenv_mode: Literal["lite", "full"] = "lite"
     gen_sys_env_details: bool = True
     generate_sys_env_details: bool = True
     gpu_render_nodes: tuple[int, ...] | None = Field(None, alias="gpu_renderDs")
-    gpus_per_node: int | None = None
-    gpu_count: int | None = None
-    n_gpus: int | None = None
-    num_gpus: int | None = None
-    ngpus: int | None = None
+    gpus_per_node: Count = None
+    gpu_count: Count = None
+    n_gpus: Count = None
+    num_gpus: Count = None
+    ngpus: Count = None
     monitor: bool = True
     cleanup_on_failure: bool = True
     skip_perf_collection: bool = False
-    shared_data: str | None = None
     debug: bool = False
     host_os: str | None = None
     ctx_test: str | None = None
@@ -121,7 +137,7 @@ class Context(BaseModel):
     @field_validator("docker_env_vars")
     @classmethod
     def _gpu_count_is_a_number(cls, variables: dict[str, str]) -> dict[str, str]:
-        if not variables.get("MAD_SYSTEM_NGPUS", "0").isdigit():
+        if not variables.get("MAD_SYSTEM_NGPUS", "0").isdecimal():
             raise ValueError("MAD_SYSTEM_NGPUS as a whole number")
         return variables
 
@@ -137,15 +153,22 @@ class Context(BaseModel):
         return next((count for count in counts if count is not None), None)
 
     def target(self) -> str:
-        """Where to run when nobody said: Kubernetes or SLURM if the context configures it, else Docker.
+        """Where to run when no option says so: `deploy`, else Kubernetes or SLURM if configured, else Docker.
 
         Raises:
             FaultsError: it configures both.
         """
+        if self.deploy:
+            return DEPLOYMENTS.get(self.deploy, self.deploy)
         kubernetes = self.k8s is not None or self.kubernetes is not None
         if kubernetes and self.slurm is not None:
-            raise FaultsError([Fault("context", "both 'k8s' and 'slurm' are given", "one of them, or --target")])
+            valid = "one of them, 'deploy' or --target"
+            raise FaultsError([Fault("context", "both 'k8s' and 'slurm' are given", valid)])
         return "k8s" if kubernetes else "slurm" if self.slurm is not None else "docker"
+
+    def applied_to(self, model: Model) -> Model:
+        """The card with what the context replaces in it: its arguments."""
+        return model if self.model_args is None else model.model_copy(update={"args": self.model_args})
 
     def distribution(self, model: Model) -> Distributed:
         """The card's `distributed` with the context's over it, key by key."""
@@ -163,9 +186,10 @@ def parse_gpus(text: str) -> list[int] | None:
     indices: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise ValueError("GPU indices and ranges such as '0,2-4', or 'all'")
-        indices += range(int(first), int(last if dash else first) + 1)
+        indices += range(int(first), int(last) + 1)
     return list(dict.fromkeys(indices))
 
 
@@ -194,7 +218,7 @@ def validated(values: Mapping[str, Any], where: Callable[[Path], str], header_ke
         raise FaultsError([*found, *faults(error, Context, where)]) from None
     if found:
         raise FaultsError(found)
-    named = {key: given[key] for key in given.keys() & {*compared, *HEADER_KEYS}}
+    named = {key: value for key, value in given.items() if isinstance(value, str | int | float)}
     return context.model_copy(update={"header": named})
 
 

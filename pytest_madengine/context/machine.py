@@ -45,7 +45,10 @@ class Machine:
 
 def probe(context: Context) -> Machine:
     """This host; what the context states wins over what is found."""
-    found = replace(_amd() or _nvidia() or Machine(""), hostname=platform.node())
+    found = replace(
+        _amd(Path(context.rocm_root) if context.rocm_root else ROCM) or _nvidia() or Machine(""),
+        hostname=platform.node(),
+    )
     return _stated(found, context)
 
 
@@ -78,14 +81,14 @@ def _stated(machine: Machine, context: Context) -> Machine:
     )
 
 
-def _amd() -> Machine | None:
+def _amd(rocm: Path) -> Machine | None:
     nodes = [_properties(path / "properties") for path in sorted(KFD_NODES.glob("*"), key=_number)]
     gpus = [node for node in nodes if int(node.get("simd_count", "0")) > 0]
     if not gpus:
         return None
     render = tuple(int(gpu.get("drm_render_minor", "0")) for gpu in gpus)
     product = _text(DRM / f"renderD{render[0]}" / "device" / "product_name")
-    version = ".".join(_text(ROCM / ".info" / "version").split(".")[:2])
+    version = ".".join(_text(rocm / ".info" / "version").split(".")[:2])
     architecture = gfx_name(int(gpus[0].get("gfx_target_version", "0")))
     return Machine("", "AMD", len(gpus), architecture, product, version, render)
 

@@ -26,9 +26,7 @@ def inline(text: str, option: str) -> dict[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         value = _literal(text, option, error)
-    if not isinstance(value, dict):
-        raise FaultsError([Fault(option, f"found {shown(value)}", VALID)])
-    return value
+    return _object(value, option, VALID)
 
 
 def file(path: Path) -> tuple[dict[str, Any], str]:
@@ -46,9 +44,16 @@ def file(path: Path) -> tuple[dict[str, Any], str]:
         raise FaultsError([Fault(f"{path}:{error.lineno}:{error.colno}", f"not JSON: {error.msg}")]) from None
     except yaml.YAMLError as error:
         raise FaultsError([Fault(str(path), f"not YAML: {error}")]) from None
+    return _object(value, str(path), "an object (key: value)"), text
+
+
+def _object(value: Any, place: str, valid: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise FaultsError([Fault(str(path), f"found {shown(value)}", "an object (key: value)")])
-    return value, text
+        raise FaultsError([Fault(place, f"found {shown(value)}", valid)])
+    strange = [key for key in value if not isinstance(key, str)]
+    if strange:
+        raise FaultsError(Fault(place, f"found the key {shown(key)}", "strings as keys") for key in strange)
+    return value
 
 
 def _literal(text: str, option: str, json_error: json.JSONDecodeError) -> Any:
@@ -56,7 +61,7 @@ def _literal(text: str, option: str, json_error: json.JSONDecodeError) -> Any:
     try:
         tree = ast.parse(text.strip(), mode="eval")
         return ast.literal_eval(_JsonNames().visit(tree))
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that literal_eval raises
         place = f"{option}: column {json_error.colno}"
         raise FaultsError([Fault(place, f"not JSON ({json_error.msg}) and not a Python literal", VALID)]) from None
 

@@ -81,10 +81,12 @@ def _blocks(log: Path, start: int, end: int) -> Iterator[bytes]:
         file.seek(start)
         while left > 0 and (read := file.read(min(BLOCK, left))):
             left -= len(read)
-            whole, newline, rest_of_read = read.rpartition(b"\n")
-            if newline:
-                yield rest + whole + newline
-                rest = rest_of_read
+            cut = max(read.rfind(b"\n"), read.rfind(b"\r")) + 1
+            if cut:
+                yield rest + read[:cut]
+                rest = read[cut:]
+            elif len(rest) + len(read) <= BLOCK:
+                rest += read
             else:
                 yield rest
                 rest = read

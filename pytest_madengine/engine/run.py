@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pytest_madengine.backends.base import Backend, Handle, Outcome, State
 from pytest_madengine.engine.rundir import RunDirectory
+from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.jobs.job import Job
 
 LONGEST_WAIT = 15.0
@@ -33,9 +34,7 @@ def run(job: Job, backend: Backend, directory: RunDirectory) -> Outcome:
         directory.note(handle)
         state = _await_end(job, backend, handle)
     except BaseException as error:
-        backend.cancel([handle])
-        outcome = replace(backend.collect(handle), state=State.CANCELLED)
-        directory.forget(handle)
+        outcome = _cancelled(backend, handle, directory, error)
         if isinstance(error, Exception):
             raise
         raise InterruptedRunError(outcome, error) from error
@@ -46,14 +45,36 @@ def run(job: Job, backend: Backend, directory: RunDirectory) -> Outcome:
     return outcome if state is State.EXITED else replace(outcome, state=state)
 
 
+def _cancelled(backend: Backend, handle: Handle, directory: RunDirectory, error: BaseException) -> Outcome:
+    """What a job left that `error` ended; `error` itself where the backend fails: the session's end tries again."""
+    try:
+        backend.cancel([handle])
+        outcome = backend.collect(handle)
+    except InfrastructureError:
+        raise error from None
+    directory.forget(handle)
+    return replace(outcome, state=State.CANCELLED)
+
+
 def cancel_leftovers(backends: dict[str, Backend], directory: RunDirectory) -> list[Handle]:
-    """Cancel what a process of this session left in flight when it died."""
+    """Cancel what a process of this session left in flight when it died.
+
+    Raises:
+        InfrastructureError: some could not be cancelled; the others are.
+    """
     left = directory.in_flight()
+    problems = []
     for handle in left:
         backend = backends[handle.backend]
-        backend.cancel([handle])
-        backend.collect(handle)
-        directory.forget(handle)
+        try:
+            backend.cancel([handle])
+            backend.collect(handle)
+        except InfrastructureError as error:
+            problems.append(f"{handle.token} may still run: {error}")
+        else:
+            directory.forget(handle)
+    if problems:
+        raise InfrastructureError("\n".join(problems))
     return left
 
 

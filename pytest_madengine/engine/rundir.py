@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from pytest_madengine.backends.base import Handle
@@ -18,11 +17,6 @@ from pytest_madengine.results.result import Result
 TOP = ".madengine"
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 LONGEST = 60
-
-
-def new_run_id() -> str:
-    """Sortable by time and unique: `20260314-150926-a1b2c3`."""
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class RunDirectory:
         ignore = place / TOP / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
-        latest = runs / f".latest-{run_id}"
+        latest = runs / f".latest-{run_id}-{os.getpid()}"
         latest.symlink_to(run_id)
         latest.replace(runs / "latest")
         return cls(runs / run_id)
@@ -85,6 +79,10 @@ class RunDirectory:
         new.write_text(result.to_json(), encoding="utf-8")
         new.replace(folder / "result.json")
 
+    def discard(self, folder: Path) -> None:
+        """Take back what `keep` wrote: the item turned out to need no job of its own."""
+        (folder / "result.json").unlink(missing_ok=True)
+
     def kept(self) -> Iterator[Result]:
         """Every result that a process of this session wrote down."""
         for path in sorted(self.path.glob("jobs/*/result.json")):
@@ -92,7 +90,9 @@ class RunDirectory:
 
     def note(self, handle: Handle) -> None:
         """Remember what is in flight."""
-        (Path(handle.directory) / "handle.json").write_text(json.dumps(handle.to_json()), encoding="utf-8")
+        new = Path(handle.directory) / "handle.new"
+        new.write_text(json.dumps(handle.to_json()), encoding="utf-8")
+        new.replace(new.with_name("handle.json"))
 
     def forget(self, handle: Handle) -> None:
         """It is over and collected."""

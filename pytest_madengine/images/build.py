@@ -105,7 +105,7 @@ def _recorded(folder: Path) -> Image | None:
         return None
     noted = json.loads(record.read_text(encoding="utf-8"))
     if "failure" in noted:
-        raise BuildError(noted["failure"])
+        raise BuildError(**noted["failure"])
     return Image(**noted)
 
 
@@ -116,7 +116,7 @@ def _built(recipe: Recipe, bases: Mapping[str, str], content: str, folder: Path)
     try:
         attributes = known or _buildx(recipe, reference, log)
     except BuildError as error:
-        record.write_text(json.dumps({"failure": str(error)}), encoding="utf-8")
+        record.write_text(json.dumps({"failure": error.to_json()}), encoding="utf-8")
         raise
     base = dockerfiles.base_image(recipe.dockerfile, recipe.arguments)
     variables = engine.environment(attributes)
@@ -140,7 +140,7 @@ def _buildx(recipe: Recipe, reference: str, log: Path) -> dict[str, object]:
     argv = arguments(recipe, reference)
     code = command.stream(argv, log, env=environment, mask=mask)
     if code:
-        raise BuildError(_failure(recipe, log, code))
+        raise _failure(recipe, log, code)
     attributes = engine.inspect(reference)
     if attributes is None:
         raise BuildError(f"{recipe.dockerfile}: built, but the engine does not have {reference}")
@@ -161,13 +161,13 @@ def arguments(recipe: Recipe, reference: str) -> list[str]:
     ]
 
 
-def _failure(recipe: Recipe, log: Path, code: int) -> str:
+def _failure(recipe: Recipe, log: Path, code: int) -> BuildError:
     with log.open(encoding="utf-8", errors="replace") as file:
         step = failing_step(file)
     with log.open(encoding="utf-8", errors="replace") as file:
-        tail = "".join(deque(file, TAIL)).rstrip()
+        tail = [line.rstrip() for line in deque(file, TAIL)]
     name = _relative(recipe.dockerfile, recipe.project)
-    return f"building {name} failed (exit {code}){step}\n{tail}\nlog: {log}"
+    return BuildError(f"building {name} failed (exit {code}){step}", tail, str(log), name)
 
 
 def failing_step(lines: Iterable[str]) -> str:

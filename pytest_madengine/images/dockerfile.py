@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import io
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ from pytest_madengine.errors import Fault, FaultsError
 
 HEADER = "# CONTEXT "
 HEADER_LINES = 5
-STAGE = re.compile(r"\s+as\s+(\S+)\s*$", re.IGNORECASE)
+NO_IMAGES = ("", "scratch", "tools")
+"""Names that `FROM` and `COPY --from` give no image: nothing, and the build context of shared helpers."""
+FLAGS = re.compile(r"(?:--\S+\s+)*")
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?([-+])([^}]*))?\})")
+HEREDOC = re.compile(r"(?<!\S)\d*<<-?([\"']?)([A-Za-z_]\w*)\1(?!\S)")
 
 
 def candidates(prefix: Path) -> list[Path]:
@@ -24,7 +30,7 @@ def candidates(prefix: Path) -> list[Path]:
     if prefix.is_file():
         return [prefix]
     found = sorted(prefix.parent.glob(f"{glob_escape(prefix.name)}.*"))
-    return [path for path in found if path.is_file() and ("dockerfile" in path.name.lower() or _header_line(path))]
+    return [path for path in found if path.is_file() and _is_dockerfile(path)]
 
 
 def matching(prefix: Path, context: Mapping[str, Any]) -> list[Path]:
@@ -58,7 +64,7 @@ def header(path: Path) -> dict[str, Any]:
     number, text = line
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that literal_eval raises
         value = None
     if not isinstance(value, dict):
         valid = "an object such as {'gpu_vendor': 'AMD', 'guest_os': 'UBUNTU'}"
@@ -78,24 +84,31 @@ def header_keys(project: Path) -> set[str]:
 
 
 def external_images(path: Path, build_args: Mapping[str, str]) -> list[str]:
-    """The images that a Dockerfile starts or copies from, arguments filled in, without its own stages."""
-    parser = _parser(path, build_args)
-    stages = {match.group(1).lower() for step in parser.structure if (match := _stage(step))}
-    copied = [match.group(1) for step in parser.structure if (match := re.search(r"--from=(\S+)", _copy(step)))]
-    names = [*parser.parent_images, *copied]
-    external = [name for name in names if name.lower() not in {*stages, "scratch", "tools"} and not name.isdigit()]
-    return list(dict.fromkeys(external))
+    """The images that a Dockerfile starts, copies or mounts from, arguments filled in, without its own stages.
+
+    An image whose name hangs on an unknown variable is left to the build.
+    """
+    steps = _steps(path)
+    stages = _stages(steps, build_args)
+    own = {stage.name for stage in stages}
+    names = [stage.image for at, stage in enumerate(stages) if not _names_one_of(stage.image, stages[:at])]
+    names += [name for step in steps for name in _sources(step) if name.lower() not in own and not name.isdecimal()]
+    return list(dict.fromkeys(name for name in names if name not in NO_IMAGES and "$" not in name))
 
 
 def base_image(path: Path, build_args: Mapping[str, str]) -> str:
-    """The image of the last stage, which the replaced tool records as base_docker."""
-    return build_args.get("BASE_DOCKER") or str(_parser(path, build_args).baseimage or "")
+    """The image that the last stage comes from, which the replaced tool records as base_docker."""
+    stages = _stages(_steps(path), build_args)
+    image = stages[-1].image if stages else ""
+    for stage in reversed(stages):
+        if stage.name and stage.name == image.lower():
+            image = stage.image
+    return build_args.get("BASE_DOCKER") or image
 
 
 def declared_args(path: Path) -> set[str]:
     """The names of all ARG instructions."""
-    steps = _parser(path, {}).structure
-    return {step["value"].partition("=")[0].strip() for step in steps if step["instruction"] == "ARG"}
+    return {name for step in _steps(path) if step["instruction"] == "ARG" for name, _ in _declarations(step["value"])}
 
 
 def glob_escape(text: str) -> str:
@@ -103,17 +116,86 @@ def glob_escape(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def _parser(path: Path, build_args: Mapping[str, str]) -> Any:
-    text = path.read_bytes()
-    return DockerfileParser(fileobj=io.BytesIO(text), build_args=dict(build_args), env_replace=True)
+def _is_dockerfile(path: Path) -> bool:
+    name = path.name.lower()
+    return not name.endswith(".dockerignore") and ("dockerfile" in name or _header_line(path) is not None)
 
 
-def _stage(step: Mapping[str, Any]) -> re.Match[str] | None:
-    return STAGE.search(step["value"]) if step["instruction"] == "FROM" else None
+@dataclass(frozen=True)
+class Stage:
+    """A FROM instruction: its image, and its own name in lower case."""
+
+    image: str
+    name: str = ""
 
 
-def _copy(step: Mapping[str, Any]) -> str:
-    return str(step["value"]) if step["instruction"] in ("COPY", "RUN") else ""
+def _names_one_of(image: str, stages: Sequence[Stage]) -> bool:
+    return any(stage.name and stage.name == image.lower() for stage in stages)
+
+
+def _stages(steps: Sequence[Mapping[str, Any]], build_args: Mapping[str, str]) -> list[Stage]:
+    """The stages, with the arguments filled in that stand before the first of them."""
+    values: dict[str, str] = {}
+    stages: list[Stage] = []
+    for step in steps:
+        if step["instruction"] == "FROM":
+            stages.append(_stage(_expanded(step["value"], values)))
+        elif step["instruction"] == "ARG" and not stages:
+            for name, default in _declarations(step["value"]):
+                given = build_args.get(name, default)
+                values |= {} if given is None else {name: _expanded(given, values)}
+    return stages
+
+
+def _stage(value: str) -> Stage:
+    image, *named = value[FLAGS.match(value).end() :].split() or [""]  # type: ignore[union-attr]  # it may be empty
+    return Stage(image.strip("\"'"), named[1].lower() if len(named) > 1 else "")
+
+
+def _declarations(value: str) -> list[tuple[str, str | None]]:
+    """`A B="x y"` as names with their defaults."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = value.split()
+    return [(name, default if equals else None) for name, equals, default in (word.partition("=") for word in words)]
+
+
+def _expanded(text: str, values: Mapping[str, str]) -> str:
+    """`text` with its variables; one without value stays as it is written."""
+
+    def value(match: re.Match[str]) -> str:
+        known = values.get(match[1] or match[2])
+        if match[3]:
+            return (known or match[4]) if match[3] == "-" else (match[4] if known else "")
+        return match[0] if known is None else known
+
+    return VARIABLE.sub(value, text)
+
+
+def _sources(step: Mapping[str, Any]) -> list[str]:
+    """The images or stages that `COPY --from=` and `RUN --mount=from=` name."""
+    flags = FLAGS.match(step["value"]).group()  # type: ignore[union-attr]  # it may be empty
+    pattern = {"COPY": r"--from=(\S+)", "RUN": r"[=,]from=([^,\s]+)"}.get(step["instruction"])
+    return re.findall(pattern, flags) if pattern else []
+
+
+def _steps(path: Path) -> list[dict[str, Any]]:
+    text = _without_heredocs(path.read_text(encoding="utf-8", errors="replace"))
+    steps: list[dict[str, Any]] = DockerfileParser(fileobj=io.BytesIO(text.encode())).structure
+    return steps
+
+
+def _without_heredocs(text: str) -> str:
+    """The Dockerfile without what stands in here-documents: scripts, not instructions."""
+    lines = text.splitlines(keepends=True)
+    kept, end = [], -1
+    for at, line in enumerate(lines):
+        if at > end:
+            kept.append(line)
+            for match in HEREDOC.finditer(line):
+                end = next((i for i in range(max(at, end) + 1, len(lines)) if lines[i].strip() == match[2]), end)
+    return "".join(kept)
 
 
 @cache

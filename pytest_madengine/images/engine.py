@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,34 @@ def client() -> docker.DockerClient:
     import docker
 
     try:
-        engine = docker.from_env(timeout=600)
+        engine = docker.from_env(timeout=600, environment={**os.environ, "DOCKER_HOST": _host()})
         engine.ping()
-        command.run(["docker", "--version"]).require("docker --version")
     except (docker.errors.DockerException, InfrastructureError, OSError) as error:
         raise InfrastructureError(f"no Docker engine can be reached ({_brief(error)}); {HINT}") from None
     return engine
+
+
+def _host() -> str:
+    """Where the docker command finds its engine; `docker context use` may have told it."""
+    asked = command.run(["docker", "context", "inspect", "--format={{.Endpoints.docker.Host}}"])
+    return os.environ.get("DOCKER_HOST") or asked.require("docker context inspect").strip()
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Let the SDK's errors be ours, except that something does not exist.
+
+    Raises:
+        InfrastructureError: the engine refused `action` or is out of reach.
+    """
+    import docker
+
+    try:
+        yield
+    except docker.errors.NotFound:
+        raise
+    except (docker.errors.DockerException, OSError) as error:
+        raise InfrastructureError(f"{action}: {_brief(error)}") from None
 
 
 @cache
@@ -49,11 +73,10 @@ def inspect(reference: str) -> dict[str, Any] | None:
     import docker
 
     try:
-        return dict(client().images.get(reference).attrs)
-    except (docker.errors.ImageNotFound, docker.errors.NotFound):
+        with translated(f"docker image inspect {reference}"):
+            return dict(client().images.get(reference).attrs)
+    except docker.errors.NotFound:
         return None
-    except docker.errors.DockerException as error:
-        raise InfrastructureError(f"docker image inspect {reference}: {_brief(error)}") from None
 
 
 def pull(reference: str) -> dict[str, Any]:

@@ -18,22 +18,29 @@ def content_hash(
 
     Args:
         dockerfile: its text counts.
-        contexts: folders whose files count: path, executable bit and content, `.dockerignore` respected.
+        contexts: the build context and further ones, whose files count: path, executable bit and content,
+            `.dockerignore` respected.
         arguments: build arguments and secrets.
         bases: digest of each external image, by name.
     """
     digest = hashlib.sha256()
-    for label, value in (*sorted(arguments.items()), *sorted(bases.items())):
-        _add(digest, label.encode(), value.encode())
+    for pairs in (arguments, bases):
+        _add(digest, str(len(pairs)).encode())
+        for label, value in sorted(pairs.items()):
+            _add(digest, os.fsencode(label), os.fsencode(value))
     _add(digest, b"Dockerfile", dockerfile.read_bytes())
-    for context in contexts:
-        for path in files(context, dockerfile):
+    for at, context in enumerate(contexts):
+        _add(digest, b"context")
+        for path in files(context, dockerfile if at == 0 else None):
             _add_file(digest, context, path)
     return digest.hexdigest()
 
 
-def files(context: Path, dockerfile: Path) -> list[str]:
-    """The files of a build context, relative to it, as its `.dockerignore` leaves them."""
+def files(context: Path, dockerfile: Path | None) -> list[str]:
+    """The files and folders of a context, relative to it, as its `.dockerignore` leaves them.
+
+    A `<Dockerfile>.dockerignore` goes first; contexts beside the main one have no Dockerfile.
+    """
     from docker.utils.build import exclude_paths
 
     return sorted(
@@ -41,9 +48,9 @@ def files(context: Path, dockerfile: Path) -> list[str]:
     )
 
 
-def _ignored(context: Path, dockerfile: Path) -> list[str]:
-    """The patterns of `<Dockerfile>.dockerignore`, or else of the context's `.dockerignore`."""
-    for place in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), context / ".dockerignore"):
+def _ignored(context: Path, dockerfile: Path | None) -> list[str]:
+    own = [dockerfile.with_name(f"{dockerfile.name}.dockerignore")] if dockerfile else []
+    for place in (*own, context / ".dockerignore"):
         if place.is_file():
             lines = place.read_text(encoding="utf-8").splitlines()
             return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -53,10 +60,12 @@ def _ignored(context: Path, dockerfile: Path) -> list[str]:
 def _add_file(digest: hashlib._Hash, context: Path, name: str) -> None:
     path = context / name
     if path.is_symlink():
-        _add(digest, name.encode(), os.readlink(path).encode())  # noqa: PTH115  # readlink() normalises
+        _add(digest, b"link", os.fsencode(name), os.fsencode(os.readlink(path)))  # noqa: PTH115  # the path as it is
     elif path.is_file():
-        mode = b"x" if os.access(path, os.X_OK) else b"-"
-        _add(digest, name.encode() + mode, _file_hash(path))
+        mode = b"program" if os.access(path, os.X_OK) else b"file"
+        _add(digest, mode, os.fsencode(name), _file_hash(path))
+    elif path.is_dir():
+        _add(digest, b"folder", os.fsencode(name))
 
 
 def _file_hash(path: Path) -> bytes:

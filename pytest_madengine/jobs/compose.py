@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ class Session:
     context: Context
     machine: Machine
     launchers: Mapping[str, Launcher]
-    credentials: Mapping[str, Any]
-    environ: Mapping[str, str]
+    credentials: Mapping[str, Any] = field(repr=False)
+    environ: Mapping[str, str] = field(repr=False)
     timeout: float | None = None
 
 
@@ -67,6 +67,8 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         InfrastructureError: it needs more than this machine has.
     """
     _require_scripts(model, source)
+    if model.data:
+        raise UserError(f"{model.name}: data {model.data!r}: data providers do not run in this version")
     devices = _devices(model, session)
     launcher = launcher_of(model, session)
     topology = _topology(model, session, launcher, devices)
@@ -130,7 +132,8 @@ def launcher_of(model: Model, session: Session) -> Launcher | None:
 
 def run_directory(model: Model) -> str:
     """Where the model runs inside its workspace: named after its repository, else `run_directory`."""
-    return posixpath.basename(model.url.rstrip("/")).removesuffix(".git") or "run_directory"
+    name = posixpath.basename(model.url.rstrip("/")).removesuffix(".git")
+    return "run_directory" if name in ("", ".", "..") else name
 
 
 def _require_scripts(model: Model, source: Source) -> None:
@@ -150,7 +153,9 @@ def _devices(model: Model, session: Session) -> Devices:
     """
     machine = session.machine
     allowed = parse_gpus(session.context.docker_gpus or "all")
-    there = list(range(machine.gpus)) if allowed is None else [gpu for gpu in allowed if gpu < machine.gpus]
+    there = list(range(machine.gpus)) if allowed is None else allowed
+    if absent := [gpu for gpu in there if gpu >= machine.gpus]:
+        raise InfrastructureError(f"docker_gpus names GPU {absent[0]}, {machine.hostname} has {machine.gpus}")
     wanted = session.context.gpus if session.context.gpus is not None else model.n_gpus
     if wanted > len(there):
         restricted = "" if allowed is None else f" (docker_gpus allows {session.context.docker_gpus})"
@@ -181,15 +186,21 @@ def _environment(  # the six sources of variables, each once
     launcher: Launcher | None,
     topology: Topology,
 ) -> dict[str, str]:
-    """Later sources win: shell, launcher, machine and model facts, card, context."""
+    """Later sources win: launcher, the user's shell, machine and model facts, card, context."""
     context = session.context
     runner = launcher or session.launchers["torchrun"]
-    launch = runner.environment(topology, context.distribution(model).model_dump())
+    launch = runner.environment(topology, _launcher_options(model, context))
     passed = {name: session.environ[name] for name in PASSED_ON if name in session.environ}
     if "HIP_VISIBLE_DEVICES" in passed:
         passed["RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"] = ""
     facts = _facts(model, session, image, devices)
     return {**launch, **passed, **facts, **model.env_vars, **context.env_vars, **context.docker_env_vars}
+
+
+def _launcher_options(model: Model, context: Context) -> dict[str, Any]:
+    """The merged `distributed` section, with the context's own `primus` section over the one inside."""
+    options = context.distribution(model).model_dump()
+    return options | {"primus": options["primus"] | context.primus}
 
 
 def _facts(model: Model, session: Session, image: Image | None, devices: Devices) -> dict[str, str]:
@@ -251,7 +262,7 @@ def _script(model: Model, context: Context, credential: Mapping[str, Any]) -> st
         url=model.url,
         run_directory=run_directory(model),
         scripts_folder=model.scripts_folder or ".",
-        credential=model.cred if "password" in credential else "",
+        credential=model.cred if {"username", "password"} <= credential.keys() else "",
         ssh=_ssh(model, credential),
         artifacts=[model.multiple_results] if model.multiple_results else [],
         pre_scripts=_steps("pre_script", context.pre_scripts),
@@ -263,8 +274,8 @@ def _script(model: Model, context: Context, credential: Mapping[str, Any]) -> st
 def command(model: Model, context: Context) -> str:
     """What starts the model, as shell text: `<encapsulate> bash run.sh <args>`."""
     interpreter = "python3" if model.entry.endswith(".py") else "bash"
-    args = model.args if context.model_args is None else context.model_args
-    pieces = (context.encapsulate_script, interpreter, shlex.quote(model.entry), args)
+    entry = f"./{model.entry}" if model.entry.startswith("-") else model.entry
+    pieces = (context.encapsulate_script, interpreter, shlex.quote(entry), context.applied_to(model).args)
     return " ".join(piece for piece in pieces if piece)
 
 
@@ -283,4 +294,5 @@ def _ssh(model: Model, credential: Mapping[str, Any]) -> str:
     if not model.url.startswith("ssh://") or "ssh_key_file" not in credential:
         return ""
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
-    return shlex.join(["ssh", "-l", str(credential["username"]), "-i", str(credential["ssh_key_file"]), *options])
+    login = ["-l", str(credential["username"])] if "username" in credential else []
+    return shlex.join(["ssh", *login, "-i", str(credential["ssh_key_file"]), *options])

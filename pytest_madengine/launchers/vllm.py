@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_madengine.launchers.base import Launcher, Topology
+from pytest_madengine.launchers.base import RUNNER, Launcher, Topology
 
 
 def _vllm(topology: Topology, _: Mapping[str, Any]) -> dict[str, str]:
     """Tensors across a node's GPUs; each node is a server of its own."""
     return {
+        RUNNER: "",
         "VLLM_TENSOR_PARALLEL_SIZE": str(topology.processes_per_node),
         "VLLM_PIPELINE_PARALLEL_SIZE": "1",
         "VLLM_DISTRIBUTED_BACKEND": "auto" if topology.nodes == 1 else "none",

@@ -109,6 +109,8 @@ def _decode(decoder: json.JSONDecoder, text: str, at: int, path: Path) -> tuple[
         raise _syntax(path, text, error.pos, f"not JSON: {error.msg}", "") from None
     except _DuplicateKeyError as error:
         raise _syntax(path, text, at, f"the key {error} stands twice in one card", "each key once") from None
+    except (ValueError, RecursionError) as error:
+        raise _syntax(path, text, at, f"not JSON that can be read: {error}", "") from None
 
 
 def _after_separator(text: str, end: int, path: Path) -> int:
@@ -151,7 +153,7 @@ def _where(path: Path, raw: Raw, key: KeyPath) -> str:
 def line_in(text: str, key: KeyPath) -> int:
     """On which line of a JSON or YAML text, counted from 0, the key stands; the deepest part that exists."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)  # JSON may be indented by tabs
     except yaml.YAMLError:
         return 0
     line = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +129,13 @@ class Shared:
     def read(self, path: Path, root: Path, folder: str) -> list[Found]:
         """The script's cards, from whoever ran it first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept = self.folder / (str(path).strip("/").replace("/", "+") + ".json")
+        kept = self.folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.json"
         with FileLock(f"{kept}.lock"):
             if not kept.exists():
-                kept.write_text(json.dumps(self._run(path, root, folder)), encoding="utf-8")
+                new = kept.with_suffix(".new")
+                new.touch(mode=0o600)  # a script may have put a secret into a card
+                new.write_text(json.dumps(self._run(path, root, folder)), encoding="utf-8")
+                new.replace(kept)
         noted = json.loads(kept.read_text(encoding="utf-8"))
         if "fault" in noted:
             raise UserError(noted["fault"])

@@ -60,7 +60,7 @@ def load(path: Path, root: Path) -> list[CustomModel]:
     Raises:
         FaultsError: the script fails, or does not follow the contract.
     """
-    with _class_importable(), _chdir(root):
+    with _class_importable(), _chdir(root), _no_bytecode():
         listed = _listed(path)
     if listed is None:
         raise FaultsError([Fault(str(path), "defines no list_models()", "def list_models() -> list[CustomModel]")])
@@ -118,6 +118,17 @@ def _chdir(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Leave no `__pycache__` in the project: reading cards must not change what images are built from."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextlib.contextmanager

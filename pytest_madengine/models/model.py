@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from pytest_madengine.validation import CommaList, EnvVars, Text
+from pytest_madengine.validation import ENV_NAME, CommaList, EnvVars, Patterns, Switch, Text
 
 SCRIPT_SUFFIXES = (".sh", ".slurm", ".py")
 
@@ -83,9 +83,9 @@ class Model(BaseModel):
     )
     slurm: dict[str, Any] = Field(default_factory=dict)
     env_vars: EnvVars = Field(default_factory=dict)
-    log_error_pattern_scan: bool | None = None
-    log_error_patterns: tuple[str, ...] | None = None
-    log_error_benign_patterns: tuple[str, ...] = ()
+    log_error_pattern_scan: Switch = None
+    log_error_patterns: Patterns | None = None
+    log_error_benign_patterns: Patterns = ()
 
     @field_validator("name")
     @classmethod
@@ -93,6 +93,13 @@ class Model(BaseModel):
         if "::" in name or any(not character.isprintable() for character in name):
             raise ValueError("a name without '::' and control characters")
         return name
+
+    @field_validator("cred")
+    @classmethod
+    def _cred_begins_variables(cls, cred: str) -> str:
+        if cred and not ENV_NAME.fullmatch(cred):
+            raise ValueError("letters, digits and _, no digit first: variables begin with it")
+        return cred
 
     @property
     def runs_file(self) -> bool:

@@ -97,7 +97,8 @@ def _resolved(tag: Tag, models: Sequence[Named]) -> Tag:
 
 def _argument(arg: str) -> str:
     name, equals, value = arg.partition("=")
-    return f"--{name} {shlex.quote(value)}" if equals else f"--{name}"
+    option = shlex.quote(f"--{name}")
+    return f"{option} {shlex.quote(value)}" if equals else option
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -110,7 +111,7 @@ def _split(text: str, separator: str) -> list[str]:
         pieces[-1] += character
         if character in QUOTES and not escaped and quote in ("", character):
             quote = "" if quote else character
-        escaped = character == "\\" and not escaped
+        escaped = character == "\\" and not escaped and quote != "'"
     return [piece.strip() for piece in pieces if piece.strip()]
 
 

@@ -21,29 +21,49 @@ from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
 from pytest_madengine.results.result import Result, Row
 
 
-class PerfFiles:
-    """perf.csv at its path; perf_super, perf_entry and perf_entry_super in the session's folder.
-
-    The super files grow like perf.csv; the entry files hold the last result only.
-    """
+class PerfCsv:
+    """The file that grows by one line for each row."""
 
     name = "perf.csv"
 
-    def __init__(self, perf_csv: Path, folder: Path) -> None:
-        self.perf_csv = perf_csv
-        self.folder = folder
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def write(self, result: Result) -> None:
         """Append the result's rows."""
-        rows = [dict(row.columns) for row in result.rows]
+        append_csv(self._path, PERF_COLUMNS, [row.columns for row in result.rows])
+
+
+class PerfSuper:
+    """perf_super.csv and .json: rows with their configuration and further columns; they grow like perf.csv."""
+
+    name = "perf_super"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, result: Result) -> None:
+        """Append the result's records."""
         records = [super_record(row) for row in result.rows]
-        append_csv(self.perf_csv, PERF_COLUMNS, rows)
-        append_csv(self.folder / "perf_super.csv", SUPER_COLUMNS, map(_flat, records))
-        append_json(self.folder / "perf_super.json", records)
-        replace_csv(self.folder / "perf_entry.csv", PERF_COLUMNS, rows)
-        replace_json(self.folder / "perf_entry.json", records if len(records) > 1 else records[0])
-        replace_csv(self.folder / "perf_entry_super.csv", SUPER_COLUMNS, map(_flat, records))
-        replace_json(self.folder / "perf_entry_super.json", records)
+        append_csv(self._folder / "perf_super.csv", SUPER_COLUMNS, map(_flat, records))
+        append_json(self._folder / "perf_super.json", records)
+
+
+class PerfEntry:
+    """perf_entry and perf_entry_super: the last result alone."""
+
+    name = "perf_entry"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, result: Result) -> None:
+        """Replace what the files hold."""
+        records = [super_record(row) for row in result.rows]
+        replace_csv(self._folder / "perf_entry.csv", PERF_COLUMNS, [row.columns for row in result.rows])
+        replace_json(self._folder / "perf_entry.json", records if len(records) > 1 else records[0])
+        replace_csv(self._folder / "perf_entry_super.csv", SUPER_COLUMNS, map(_flat, records))
+        replace_json(self._folder / "perf_entry_super.json", records)
 
 
 def super_record(row: Row) -> dict[str, Any]:
@@ -61,9 +81,11 @@ def check(path: Path) -> None:
         raise UserError(
             f"--madengine-output: {path} cannot be written: {'a folder' if path.is_dir() else 'no such folder'}"
         )
-    if path.exists() and path.stat().st_size:
-        with path.open(encoding="utf-8", newline="") as file:
-            _require_columns(path, next(csv.reader(file), []), PERF_COLUMNS)
+    if path.exists():
+        with path.open("rb") as file:
+            header = _header(path, file)
+        if header or path.stat().st_size:
+            _require_columns(path, header, PERF_COLUMNS)
 
 
 def append_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -73,13 +95,13 @@ def append_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
         UserError: the header lacks one of `columns`.
     """
     with _locked(path) as file:
-        header = _header(file)
+        header = _header(path, file)
         if header:
             _require_columns(path, header, columns)
         file.seek(0, os.SEEK_END)
         mend = "" if _ends_line(file) else "\n"
         text = mend + ("" if header else _csv_text([columns]))
-        file.write(text.encode() + _csv_text(_cells(header or columns, rows)).encode())
+        file.write(_encoded(text + _csv_text(_cells(header or columns, rows))))
 
 
 def append_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -133,9 +155,12 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
-def _header(file: IO[bytes]) -> list[str]:
+def _header(path: Path, file: IO[bytes]) -> list[str]:
     file.seek(0)
-    first = file.readline().decode("utf-8-sig")
+    try:
+        first = file.readline().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: its first line is no UTF-8 text, so it is no CSV file to append to") from None
     return next(csv.reader([first]), []) if first.strip() else []
 
 
@@ -159,12 +184,22 @@ def _cells(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[li
 
 
 def _csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    return "".join(map(_csv_line, rows))
+
+
+def _csv_line(row: Sequence[Any]) -> str:
+    """A row that ends in a line feed; the writer quotes both line ends only when its own row end holds both."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerow(row)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; what no UTF-8 can hold is written as an escape, for a row is worth more than one odd character."""
+    return text.encode(errors="backslashreplace")
 
 
 def _replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
+    new.write_bytes(_encoded(text))
     new.replace(path)

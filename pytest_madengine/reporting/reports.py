@@ -6,7 +6,7 @@ import pytest
 
 from pytest_madengine.attempt import Attempt
 from pytest_madengine.errors import MadengineError
-from pytest_madengine.fixtures import ATTEMPT, attempt_of
+from pytest_madengine.fixtures import ATTEMPT, VARIANT, attempt_of
 from pytest_madengine.reporting.recorder import attach
 
 
@@ -16,7 +16,7 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     The test's time becomes the model's own: a setup that passed counts nothing (how long an image took to build
     stands in build_duration), and the call lasts as long as the model's script ran.
     """
-    if report.when == "teardown":
+    if report.when == "teardown" or item.config.option.setuponly:
         return
     attempt = _attempt(item)
     if attempt is None:
@@ -34,8 +34,9 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
 
 def _attempt(item: pytest.Item) -> Attempt | None:
     """The item's attempt; a model item whose setup failed before it began gets one now."""
-    if ATTEMPT in item.stash or not hasattr(item, "variant"):
-        return item.stash.get(ATTEMPT, None)
+    attempt = item.stash.get(ATTEMPT, None)
+    if attempt or VARIANT not in item.stash:
+        return attempt
     try:
         return attempt_of(item)
     except (MadengineError, OSError):
@@ -48,4 +49,9 @@ def _conclude(attempt: Attempt, call: pytest.CallInfo[None], report: pytest.Test
     if report.skipped:
         attempt.skipped(str(getattr(call.excinfo.value, "msg", call.excinfo.value)))
     else:
-        attempt.failed_by(call.excinfo.value.__cause__ or call.excinfo.value)
+        attempt.failed_by(_original(call.excinfo.value))
+
+
+def _original(error: BaseException) -> BaseException:
+    """Our own error behind pytest's `Failed`, by which fixtures show it without a traceback."""
+    return error.__context__ if isinstance(error.__context__, MadengineError) else error

@@ -21,7 +21,7 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
     for row in result.rows:
         columns = row.columns
         yield (
-            columns["model"],
+            columns["model"] if len(result.rows) > 1 else result.title,
             columns["status"],
             columns["performance"] or "-",
             columns["metric"] or "-",

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-ARGUMENT = re.compile(r"(?:^|\s)--config\s+(\S+)")
+ARGUMENT = re.compile(r"""(?:^|\s)--config\s+(?:"([^"]+)"|'([^']+)'|(\S+))""")
 REPOSITORIES = ("MAD", "MAD-private", "MAD-internal")
 """Sub-folders of scripts/ that are repositories with a root of their own."""
 
@@ -20,7 +20,7 @@ REPOSITORIES = ("MAD", "MAD-private", "MAD-internal")
 def argument(args: str) -> str:
     """The path behind `--config`, or ''."""
     match = ARGUMENT.search(args)
-    return match[1] if match else ""
+    return match[match.lastindex or 0] if match else ""
 
 
 def candidates(path: str, scripts_folder: str) -> list[str]:
@@ -37,34 +37,35 @@ def candidates(path: str, scripts_folder: str) -> list[str]:
 
 
 def parse(text: str, suffix: str) -> Any:
-    """The content of a .csv (list of rows), .json or .yaml file; None for other kinds.
+    """The content of a .csv (list of rows), .json or .yaml file; None for other kinds, and for NaN within.
 
     Raises:
         ValueError: it cannot be parsed.
     """
-    if suffix == ".csv":
-        return _table(text)
-    if suffix == ".json":
-        return json.loads(text)
-    if suffix in (".yaml", ".yml"):
-        try:
-            return json.loads(json.dumps(yaml.safe_load(text), default=str))
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from None
-    return None
+    text = text.removeprefix("\ufeff")
+    try:
+        if suffix == ".csv":
+            return _table(text)
+        if suffix == ".json":
+            return _json(text)
+        return _json(json.dumps(yaml.safe_load(text), default=str)) if suffix in (".yaml", ".yml") else None
+    except (csv.Error, yaml.YAMLError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def for_row(configs: Any, row: Mapping[str, str]) -> Any:
     """The entry of a configuration list that a result row belongs to; a configuration without list is its own.
 
     An entry fits when one name holds the other (`/` and `-` as `_`, case aside) and, where both have one,
-    the `benchmark` is equal. None where no entry fits: a wrong one would be worse.
+    the `benchmark` is equal; of several the name most like the row's. None where no entry fits: a wrong one
+    would be worse.
     """
     if not isinstance(configs, Sequence) or isinstance(configs, str):
         return configs
     if len(configs) == 1:
         return configs[0]
-    return next((entry for entry in configs if isinstance(entry, Mapping) and _fits(entry, row)), None)
+    fitting = [entry for entry in configs if isinstance(entry, Mapping) and _fits(entry, row)]
+    return min(fitting, key=lambda entry: abs(len(str(entry["model"])) - len(row["model"])), default=None)
 
 
 def _fits(entry: Mapping[str, Any], row: Mapping[str, str]) -> bool:
@@ -77,6 +78,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[/-]", "_", name).lower()
 
 
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda _: None)
+
+
 def _table(text: str) -> list[dict[str, str | None]]:
-    rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(io.StringIO(text), restkey="")]
     return [row for row in rows if any(row.values())]

@@ -24,6 +24,7 @@ PATTERNS = (
 """Literal and case-sensitive; a card or context replaces the list by `log_error_patterns`."""
 
 BENIGN = (
+    "Found error pattern",
     "Failed to establish connection to the metrics exporter agent",
     "RpcError: Running out of retries to initialize the metrics agent",
     "Metrics will not be exported",
@@ -44,12 +45,13 @@ BENIGN_REGEXES = tuple(
             r"^W[0-9]{8}.*generateRocpd\.cpp",
             r"^E[0-9]{8}.*tool\.cpp",
             r"\[rocprofv3\]",
-            r"\bFAILED\s*[:=]\s*0\b",
-            r"\b0 FAILED\b",
         ),
     )
 )
-"""ROCm profiler messages, and counts of failures that say zero."""
+"""ROCm profiler messages."""
+
+NO_FAILURES = re.compile(r"\bFAILED\s*[:=]\s*0(?!\w|[.,]?\d)|(?<![\w.-])(?<!\d,)0 FAILED\b")
+"""Counts of failures that say zero; the rest of such a line is looked at nevertheless."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Rules:
 
     def error_in(self, line: str) -> str:
         """The pattern that makes this line an error, or ''."""
+        if "FAILED" in line:
+            line = NO_FAILURES.sub("", line)
         hit = next((pattern for pattern in self.patterns if pattern in line), "")
         benign = hit and (any(text in line for text in self.benign) or any(r.search(line) for r in BENIGN_REGEXES))
         return "" if benign else hit

@@ -52,9 +52,11 @@ def judge(common: Mapping[str, str], outcome: Outcome, measured: Measured, limit
         measured: what was read.
         limit: the time limit, for the words of a timeout.
     """
-    reason, failure = _trouble(outcome, measured, limit)
-    rows = _rows(common, measured, failed=bool(reason))
-    return Verdict(FAILURE if reason else SUCCESS, reason, failure, rows)
+    trouble, failure = _trouble(outcome, measured, limit)
+    rows = _rows(common, measured, failed=bool(trouble))
+    if reason := trouble or _missing(measured):
+        return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows)
+    return Verdict(SUCCESS, rows=rows)
 
 
 def single(common: Mapping[str, str], status: str) -> tuple[Row, ...]:
@@ -63,18 +65,17 @@ def single(common: Mapping[str, str], status: str) -> tuple[Row, ...]:
 
 
 def _trouble(outcome: Outcome, measured: Measured, limit: float | None) -> tuple[str, FailureClass]:
-    """Why this is no success, the deepest cause first, and whose fault it is; ('', NONE) when it is one."""
+    """What went wrong with the whole run, the deepest cause first, and whose fault it is; '' when nothing did."""
     if outcome.state is State.LOST:
-        return (
-            f"the job was lost: {outcome.note or 'its backend knows no more of it'}",
-            FailureClass.INFRASTRUCTURE,
-        )
+        lost = outcome.note or "its backend knows no more of it"
+        return f"the job was lost: {lost}", FailureClass.INFRASTRUCTURE
     if outcome.state is State.CANCELLED:
         return "interrupted", FailureClass.INFRASTRUCTURE
     if outcome.state is State.TIMED_OUT:
-        return f"time limit of {limit:g} s exceeded{_during(outcome)}", FailureClass.MODEL
-    model_trouble = _exit_trouble(outcome) or _output_trouble(measured)
-    return model_trouble, FailureClass.MODEL if model_trouble else FailureClass.NONE
+        seconds = "" if limit is None else f" of {limit:g} s"
+        return f"time limit{seconds} exceeded{_in_step(_cut_short(outcome))}", FailureClass.MODEL
+    in_log = f"error in the log: {measured.error}" if measured.error else ""
+    return _exit_trouble(outcome) or in_log, FailureClass.MODEL
 
 
 def _exit_trouble(outcome: Outcome) -> str:
@@ -82,12 +83,12 @@ def _exit_trouble(outcome: Outcome) -> str:
         return ""
     code = "no exit code" if outcome.exit_code is None else f"exit code {outcome.exit_code}"
     note = f" ({outcome.note})" if outcome.note else ""
-    return f"{code}{note}{_during(outcome)}"
+    failed = next((phase for phase in outcome.phases if phase.code), None)
+    return f"{code}{note}{_in_step(failed)}"
 
 
-def _output_trouble(measured: Measured) -> str:
-    if measured.error:
-        return f"error in the log: {measured.error}"
+def _missing(measured: Measured) -> str:
+    """Which measurement a run that ended well did not give."""
     if measured.table is not None:
         bad = measured.table.bad_rows()
         return measured.table.problem or (f"no performance in the row {', '.join(bad)}" if bad else "")
@@ -97,9 +98,12 @@ def _output_trouble(measured: Measured) -> str:
     return ""
 
 
-def _during(outcome: Outcome) -> str:
-    """Names the step that failed or was cut short, unless it is the model itself."""
-    step = next((phase for phase in reversed(outcome.phases) if phase.code), None)
+def _cut_short(outcome: Outcome) -> Phase | None:
+    return next((phase for phase in reversed(outcome.phases) if phase.code < 0), None)
+
+
+def _in_step(step: Phase | None) -> str:
+    """Names the step, unless it is the model itself."""
     return f" in {_step_name(step)}" if step and step.name != "model" else ""
 
 
@@ -113,16 +117,17 @@ def _rows(common: Mapping[str, str], measured: Measured, *, failed: bool) -> tup
         return tuple(_table_row(common, row, measured.configs, failed=failed) for row in measured.table.rows)
     found = measured.performance if measured.table is None else None
     value = {"performance": found.value, "metric": found.metric} if found else {}
-    return (_row({**common, **value, "status": FAILURE if failed else SUCCESS}, configs=measured.configs),)
+    status = SUCCESS if found and not failed else FAILURE
+    return (_row({**common, **value, "status": status}, configs=measured.configs),)
 
 
 def _table_row(common: Mapping[str, str], row: Mapping[str, str], configs: Any, *, failed: bool) -> Row:
-    """A row of the results CSV: columns that perf.csv has too override, the others go to perf_super.
+    """A row of the results CSV: what it says of perf.csv's columns overrides, the others go to perf_super.
 
     A row that has its value succeeded even when another row has none; it failed when the run failed.
     """
     measured = finite(row["performance"])
-    own = {key: value for key, value in row.items() if key in PERF_COLUMNS and key != "status"}
+    own = {key: value for key, value in row.items() if value and key in PERF_COLUMNS and key != "status"}
     own["model"] = f"{common['model']}_{row['model']}"
     if not measured:
         own["performance"] = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_madengine.results.performance import finite
@@ -32,12 +32,19 @@ def read(lines: Iterable[str], name: str) -> Table:
         return Table(problem=f"{name} is empty")
     except csv.Error as error:
         return Table(problem=f"{name} is not a CSV file: {error}")
+    if problem := _problem(header, cells):
+        return Table(problem=f"{name}{problem}")
+    return Table(tuple({**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))} for row in cells))
+
+
+def _problem(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     missing = [column for column in REQUIRED if column not in header]
     if missing:
-        return Table(problem=f"{name} lacks the column {', '.join(missing)}; it has {', '.join(header)}")
-    if not cells:
-        return Table(problem=f"{name} has a header and no rows")
-    uneven = [number for number, row in enumerate(cells, 2) if len(row) > len(header)]
+        return f" lacks the column {', '.join(missing)}; it has {', '.join(header)}"
+    twice = [column for column in REQUIRED if header.count(column) > 1]
+    if twice:
+        return f" has the column {', '.join(twice)} twice"
+    uneven = [number for number, row in enumerate(rows, 2) if any(row[len(header) :])]
     if uneven:
-        return Table(problem=f"{name}: row {uneven[0]} has more cells than the header")
-    return Table(tuple({**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))} for row in cells))
+        return f": row {uneven[0]} has more cells than the header"
+    return "" if rows else " has a header and no rows"

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-NUMBER = r"[+\-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-]?[0-9]+)?"
+NUMBER = r"[+\-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+\-]?[0-9]+)?"
 LINE = re.compile(
     rf"(?<![\w.-])performance:[ \t]+({NUMBER})(?:,?[ \t]*/[a-zA-Z]+[ \t]*,?|,)?(?:[ \t]+([^\s,]+)|[ \t]*$)"
 )
@@ -15,7 +15,8 @@ FALLBACK = re.compile(r"train_samples_per_second['\"\s:=]+([0-9][0-9.eE+-]*)")
 """What the Hugging Face trainer prints."""
 FALLBACK_METRIC = "samples_per_second"
 ATTEMPT = re.compile(r"(?<![\w.-])performance:\s*(.*)")
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+SHOWN = 200
 NEEDLES = (b"performance:", b"train_samples_per_second")
 """A log without one of these holds no performance."""
 
@@ -56,13 +57,10 @@ class Finder:
             return Performance(match[1], match[2] or "")
         attempt = ATTEMPT.search(line)
         if attempt and not self.unreadable:
-            self.unreadable = attempt[0].strip()
+            self.unreadable = attempt[0].strip()[:SHOWN]
         return None
 
 
 def finite(text: str) -> bool:
-    """Whether the text is a number that is neither NaN nor infinite."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    """Whether the text is a number as every reader of a CSV file spells it, and not beyond all bounds."""
+    return re.fullmatch(NUMBER, text) is not None and math.isfinite(float(text))

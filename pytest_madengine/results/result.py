@@ -73,6 +73,12 @@ class Result:
         return self.status == SKIPPED
 
     @property
+    def title(self) -> str:
+        """The model's name, with its variant in brackets."""
+        item = self.nodeid.rpartition("::")[2]
+        return item if item.startswith(f"{self.model}[") else self.model
+
+    @property
     def performance(self) -> float | None:
         """The first row's value, or None."""
         text = self.rows[0].columns.get("performance", "")

@@ -1,0 +1,20 @@
+"""The id of a session, shared by its processes; light, since xdist asks for it in every run."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+
+import pytest
+
+KEY = pytest.StashKey[str]()
+WORKER_KEY = "madengine_run"
+"""Where xdist workers find their controller's id."""
+
+
+def of(config: pytest.Config) -> str:
+    """This session's id, sortable by time and unique: `20260314-150926-a1b2c3`."""
+    if KEY not in config.stash:
+        given: dict[str, str] = getattr(config, "workerinput", {})
+        config.stash[KEY] = given.get(WORKER_KEY) or f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+    return config.stash[KEY]

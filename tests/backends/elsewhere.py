@@ -1,0 +1,63 @@
+"""Another process of the session: submits a job and waits to be killed, or runs one as a plain user.
+
+`python -m tests.backends.elsewhere PLACE FOLDER RUN_ID hold|plain SCRIPT`, from the repository's root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pytest_madengine.images import engine
+from tests.backends.support import PLACES, Bench
+
+NOBODY = 65534
+SOCKET = Path("/var/run/docker.sock")
+
+
+def main() -> None:
+    """Do what the command line says; the answer is one line of JSON."""
+    place, folder, run_id, mode, script = sys.argv[1:]
+    bench = Bench(PLACES[place], Path(folder), run_id=run_id)
+    print(json.dumps(_hold(bench, script) if mode == "hold" else _plain(bench, script)), flush=True)  # noqa: T201
+    if mode == "hold":
+        signal.pause()
+
+
+def _hold(bench: Bench, script: str) -> dict[str, str]:
+    handle = bench.submit(bench.job(script))
+    bench.directory.note(handle)
+    return handle.to_json()
+
+
+def _plain(bench: Bench, script: str) -> dict[str, object]:
+    """Root reads all that is to be read, so that nobody need not reach this checkout; nobody runs."""
+    job = bench.job(script)
+    bench.backend.plan(job)
+    if bench.place.image:
+        engine.client()
+    if os.getuid() == 0:
+        _become_nobody(bench.folder)
+    outcome = bench.finish(bench.backend.submit(bench.backend.plan(job)))
+    mine = [path for path in bench.folder.rglob("*") if path.lstat().st_uid == os.getuid()]
+    return {
+        "exit_code": outcome.exit_code,
+        "artifacts": [name for name, path in outcome.artifacts.items() if path.read_bytes()],
+        "foreign": [str(path) for path in bench.folder.rglob("*") if path not in mine],
+        "left": [*bench.held(), *map(str, bench.folder.rglob("workspace"))],
+    }
+
+
+def _become_nobody(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.lchown(path, NOBODY, NOBODY)
+    os.setgroups([SOCKET.stat().st_gid] if SOCKET.exists() else [])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+if __name__ == "__main__":
+    main()

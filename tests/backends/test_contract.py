@@ -1,0 +1,50 @@
+"""Every backend keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backends import contract
+from tests.backends.support import EACH, Place
+
+
+@pytest.fixture(params=EACH)
+def place(request: pytest.FixtureRequest) -> Place:
+    place: Place = request.param
+    return place
+
+
+class TestOutcomes(contract.Outcomes):
+    pass
+
+
+class TestLogs(contract.Logs):
+    pass
+
+
+class TestEnvironments(contract.Environments):
+    pass
+
+
+class TestScripts(contract.Scripts):
+    pass
+
+
+class TestResults(contract.Results):
+    pass
+
+
+class TestCancelling(contract.Cancelling):
+    pass
+
+
+class TestHandles(contract.Handles):
+    pass
+
+
+class TestWaiting(contract.Waiting):
+    pass
+
+
+class TestRepositories(contract.Repositories):
+    pass

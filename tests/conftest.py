@@ -1,0 +1,95 @@
+"""What all tests share: the engines, made once for a session."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from filelock import FileLock
+
+from pytest_madengine.images import engine
+
+if TYPE_CHECKING:
+    from tests.backends.support import Bench, MortalEngine, Place, Submitter
+
+ENGINES = Path(__file__).parent / "engines"
+CANNOT = 3
+"""The exit code by which an engine's script says that this machine cannot have it."""
+DEAD_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+"""docker-py leaves the sockets open that nobody answers."""
+
+pytest.register_assert_rewrite("tests.backends.contract", "tests.backends.support")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the engine to each test that is marked to need it, before its other fixtures."""
+    for item in (item for item in items if isinstance(item, pytest.Function)):
+        if item.get_closest_marker("requires_docker"):
+            item.fixturenames = ["docker_engine", *item.fixturenames]
+        if "mortal_engine" in item.fixturenames:
+            item.add_marker(DEAD_SOCKETS)
+
+
+@pytest.fixture(scope="session")
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Docker engine; gives the name of the image that tests build from."""
+    _engine("docker", tmp_path_factory)
+    return "madengine-test-base:latest"
+
+
+def _engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make an engine once for all xdist workers of this session; skip or fail the test where there is none."""
+    place = tmp_path_factory.getbasetemp()
+    record = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / f"engine-{name}.json"
+    with FileLock(f"{record}.lock"):
+        if not record.exists():
+            done = subprocess.run([ENGINES / f"{name}.sh", "ensure"], capture_output=True, check=False, text=True)
+            record.write_text(json.dumps([done.returncode, f"{done.stdout}{done.stderr}".strip()]), encoding="utf-8")
+    code, said = json.loads(record.read_text(encoding="utf-8"))
+    if code == CANNOT and os.environ.get("MADENGINE_REQUIRE_ENGINES") != "1":
+        pytest.skip(said)
+    if code:
+        pytest.fail(f"tests/engines/{name}.sh ensure (exit {code}): {said}", pytrace=False)
+
+
+@pytest.fixture
+def mortal_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MortalEngine]:
+    """The engine, which a test may kill and start again; the client that other tests share is left alone."""
+    from tests.backends.support import MortalEngine
+
+    mortal = MortalEngine(tmp_path / "engine.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{mortal.socket}")
+    client = functools.cache(engine.client.__wrapped__)
+    monkeypatch.setattr(engine, "client", client)
+    yield mortal
+    if client.cache_info().currsize:
+        client().close()
+    mortal.kill()
+    gc.collect()
+
+
+@pytest.fixture
+def bench(place: Place, tmp_path: Path) -> Iterator[Bench]:
+    """The backend of the test's `place`, with a project to run; what still runs is ended."""
+    from tests.backends.support import Bench
+
+    bench = Bench(place, tmp_path)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def submitter(bench: Bench) -> Iterator[Submitter]:
+    """Another process at that bench."""
+    from tests.backends.support import Submitter
+
+    submitter = Submitter(bench)
+    yield submitter
+    submitter.close()

@@ -1,0 +1,3 @@
+#!/bin/bash
+echo "performance: 2 x"
+echo "RuntimeError: HIP error"

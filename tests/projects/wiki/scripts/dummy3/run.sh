@@ -1,0 +1,3 @@
+#!/bin/bash
+echo "arguments: $*"
+echo "performance: 14.25 samples_per_second"

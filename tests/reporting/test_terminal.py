@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pytest_madengine.reporting.terminal import table
+from pytest_madengine.results.perf import FAILURE, PERF_COLUMNS, SKIPPED, SUCCESS
+from pytest_madengine.results.result import Result, Row
+
+
+def result(status: str, *rows: tuple[str, str, str], duration: float = 0) -> Result:
+    made = tuple(
+        Row(
+            {**dict.fromkeys(PERF_COLUMNS, ""), "model": name, "status": status, "performance": value, "metric": metric}
+        )
+        for name, value, metric in rows
+    )
+    return Result("id", "nodeid", rows[0][0], status, made, duration=duration)
+
+
+def test_numbers_stand_right_and_words_left_aligned() -> None:
+    results = [
+        result(SUCCESS, ("llama", "12.50", "tok/s"), duration=3661.04),
+        result(FAILURE, ("a-long-name", "", ""), duration=1.25),
+    ]
+    assert [line for line, _ in table(results)] == [
+        "model        status   performance  metric  duration",
+        "llama        SUCCESS        12.50  tok/s   3661.0 s",
+        "a-long-name  FAILURE            -  -          1.2 s",
+    ]
+
+
+def test_only_successes_are_good() -> None:
+    results = [result(status, ("m", "", "")) for status in (SUCCESS, FAILURE, SKIPPED)]
+    assert [good for _, good in table(results)] == [True, True, False, False]
+
+
+def test_every_row_of_a_result_has_a_line() -> None:
+    lines = table([result(SUCCESS, ("m_a", "1", "x"), ("m_b", "2", "y"))])
+    assert [line.split()[0] for line, _ in lines] == ["model", "m_a", "m_b"]
+
+
+def test_without_results_there_is_only_the_heading() -> None:
+    assert table([]) == [("model  status  performance  metric  duration", True)]
