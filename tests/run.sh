@@ -37,4 +37,10 @@ if ! tests/engines/docker.sh ensure; then
   say "going on without the tests marked requires_docker; what they need is said above"
 fi
 
-exec "$venv/bin/python" -m pytest "$@"
+# the plugin is loaded before pytest-cov could start, so coverage starts pytest
+"$venv/bin/python" -m coverage erase
+status=0
+"$venv/bin/python" -m coverage run -m pytest -n auto --maxprocesses=4 "$@" || status=$?
+"$venv/bin/python" -m coverage combine -q
+"$venv/bin/python" -m coverage report --skip-covered
+exit "$status"
