@@ -126,11 +126,16 @@ def _asked_for_models(config: pytest.Config) -> bool:
 
 
 def _clean_up(config: pytest.Config) -> None:
+    """End what a dead process left running; what cannot be ended is told, and costs no row."""
     from pytest_madengine import session
     from pytest_madengine.engine.run import cancel_leftovers
+    from pytest_madengine.errors import InfrastructureError
 
     ours = session.of(config)
-    cancel_leftovers(ours.backends, ours.directory)
+    try:
+        cancel_leftovers(ours.backends, ours.directory)
+    except InfrastructureError as error:
+        recorder(config).problems.append(str(error))
 
 
 def _unreported(config: pytest.Config) -> list[Result]:

@@ -52,7 +52,8 @@ def _engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
         if not record.exists():
             done = subprocess.run([ENGINES / f"{name}.sh", "ensure"], capture_output=True, check=False, text=True)
             record.write_text(json.dumps([done.returncode, f"{done.stdout}{done.stderr}".strip()]), encoding="utf-8")
-    code, said = json.loads(record.read_text(encoding="utf-8"))
+    code, text = json.loads(record.read_text(encoding="utf-8"))
+    said = " ".join(text.split())
     if code == CANNOT and os.environ.get("MADENGINE_REQUIRE_ENGINES") != "1":
         pytest.skip(said)
     if code:
@@ -62,8 +63,10 @@ def _engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def mortal_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MortalEngine]:
     """The engine, which a test may kill and start again; the client that other tests share is left alone."""
-    from tests.backends.support import MortalEngine
+    from tests.backends.support import SOCKET, MortalEngine
 
+    if not SOCKET.is_socket():
+        pytest.skip("needs an engine behind a unix socket")
     mortal = MortalEngine(tmp_path / "engine.sock")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{mortal.socket}")
     client = functools.cache(engine.client.__wrapped__)

@@ -191,3 +191,29 @@ def test_every_run_has_a_directory_of_its_own_and_latest_names_the_last(pytester
     assert len(names) == 2
     assert (runs / "latest").resolve().name == names[-1]
     assert (pytester.path / ".madengine" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_job_that_cannot_be_ended_is_told_and_costs_no_row(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("a"))
+    pytester.makeconftest(
+        """
+        from pytest_madengine.backends.host import HostBackend
+        from pytest_madengine.errors import InfrastructureError
+
+        class Stubborn(HostBackend):
+            def states(self, handles):
+                raise InfrastructureError("the engine is gone")
+            def cancel(self, handles):
+                HostBackend.cancel(self, handles)
+                raise InfrastructureError("still gone")
+            def _running(self, handles):
+                return []
+
+        def pytest_madengine_backends():
+            return {"host": Stubborn()}
+        """
+    )
+    result = pytester.runpytest("--madengine-tags=a", HOST)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["the engine is gone", "ERROR: * may still run: still gone"])
+    assert statuses(pytester.path / "perf.csv") == {"a": "FAILURE"}

@@ -283,11 +283,18 @@ class Results:
     def test_the_project_is_as_it_was(self, bench: Bench) -> None:
         write(bench.project / "scripts/model/data/words", "words\n")
         write(bench.project / "models.json", "[]\n")
-        job = bench.job("echo more >> run.sh; echo x > data/words; rm -r data; touch new ../new; chmod 600 run.sh\n")
+        write(bench.project / "old.csv", "old\n")
+        script = "echo more >> run.sh; echo x > data/words; rm -r data; touch new ../new; chmod 600 run.sh\n"
+        job = bench.job(f"{script}cat ../old.csv; echo new > ../old.csv; echo '{{}}' > ../models.json\n")
         before = _listing(bench.project)
         outcome = bench.finish(bench.submit(job))
         assert outcome.exit_code == 0, text(outcome)
+        assert text(outcome).splitlines()[1:] == ["old"]
         assert _listing(bench.project) == before
+        assert {name: path.read_text() for name, path in outcome.artifacts.items()} == {
+            "old.csv": "new\n",
+            "models.json": "{}\n",
+        }
 
     def test_jobs_of_one_model_at_the_same_time_do_not_meet(self, bench: Bench) -> None:
         script = 'echo "$WHO" > ../who.csv; echo "I am $WHO"\n' + WAIT_FOR_GO + "ls .. > seen.csv; cat ../who.csv\n"

@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 
 from pytest_madengine.images import engine
-from tests.backends.support import PLACES, Bench
+from tests.backends.support import PLACES, SOCKET, Bench
 
 NOBODY = 65534
-SOCKET = Path("/var/run/docker.sock")
 
 
 def main() -> None:

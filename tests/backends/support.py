@@ -32,6 +32,7 @@ from pytest_madengine.launchers import torchrun
 from pytest_madengine.models.model import Model, Source
 
 ROOT = Path(__file__).parents[2]
+SOCKET = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
 BASE_IMAGE = "madengine-test-base:latest"
 LONG = 60.0
 """Seconds after which something that never happens is a failure; nothing waits this long when all is well."""
@@ -262,7 +263,7 @@ class MortalEngine:
             sys.executable,
             str(Path(__file__).with_name("proxy.py")),
             str(self.socket),
-            "/var/run/docker.sock",
+            str(SOCKET),
         ]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout

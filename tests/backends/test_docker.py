@@ -97,8 +97,13 @@ class TestOptions:
         write(bench.project / "data/ours", "ours\n")
         places = ("/myworkspace/data", "/myworkspace/run_directory/deep", "/myworkspace/.cache")
         mounts = {"docker_mounts": dict.fromkeys(places, str(tmp_path / "precious"))}
-        outcome = bench.run("cat ../data/words deep/words ../.cache/words; ls ../data\n", context=mounts)
-        assert text(outcome).splitlines()[1:] == ["words"] * 4
+        write(tmp_path / "theirs.json", "theirs\n")
+        write(bench.project / "settings.json", "ours\n")
+        mounts["docker_mounts"]["/myworkspace/settings.json"] = str(tmp_path / "theirs.json")
+        script = "cat ../data/words deep/words ../.cache/words; ls ../data; cat ../settings.json\n"
+        outcome = bench.run(script, context=mounts)
+        assert text(outcome).splitlines()[1:] == [*["words"] * 4, "theirs"]
+        assert (tmp_path / "theirs.json").read_text() == "theirs\n"
         assert (tmp_path / "precious/words").read_text() == "words\n"
         assert [path.name for path in (tmp_path / "precious").iterdir()] == ["words"]
         assert not (outcome.log.parent / "workspace").exists()

@@ -7,7 +7,7 @@ log="$MADENGINE_JOB/run.log" phases="$MADENGINE_JOB/phases" artifacts="$MADENGIN
 run_dir="$MADENGINE_WORKSPACE"/run_directory
 exec >>"$log" 2>&1 </dev/null
 : >"$MADENGINE_JOB/started"
-child= moment=0 bytes=0
+child='' moment=0 bytes=0
 
 # Sets `moment` and `bytes`: the time and the log's size. Not by `$(...)`: while bash expands one, it loses trapped signals.
 look() {
@@ -32,7 +32,7 @@ phase() {
   set +m
   wait "$child"
   status=$?
-  child=
+  child=''
   look
   printf '%s %s %s %s %s %s\n' "$name" "$start" "$moment" "$status" "$from" "$bytes" >>"$phases"
   return "$status"
@@ -78,7 +78,7 @@ finish() {
 empty_workspace() {
   local place=$MADENGINE_JOB/workspace
   [ -d "$place" ] || place=$MADENGINE_WORKSPACE
-  rm -rf "$place"/* "$place"/.[!.]* "$place"/..?* 2>/dev/null
+  rm -rf "${place:?}"/* "$place"/.[!.]* "$place"/..?* 2>/dev/null
 }
 # FILE: whether it was written after `started`; bash alone compares whole seconds on some systems
 newer() {
@@ -91,12 +91,14 @@ keep_artifacts() {
   done
 }
 
-# the project's files, beside the place where the model runs; what an earlier run left there stays out of sight
+# the project's files, beside the place where the model runs; what an earlier run left there stays out of sight, and
+# what may be a result of this run is a copy, so that a model that writes it leaves the project alone
 link_project() {
   local entry
   for entry in "$MADENGINE_PROJECT"/*; do
     case ${entry##*/} in
       perf.csv | perf_* | common_info.json | credential.json | run_directory) ;;
+      *.csv | *.json) [ ! -f "$entry" ] || cp -p "$entry" "$MADENGINE_WORKSPACE/" || return ;;
       *) [ -e "$MADENGINE_WORKSPACE/${entry##*/}" ] || ln -s "$entry" "$MADENGINE_WORKSPACE/" || return ;;
     esac
   done

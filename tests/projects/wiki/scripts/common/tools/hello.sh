@@ -1,1 +1,2 @@
+#!/bin/bash
 echo hello from tools
