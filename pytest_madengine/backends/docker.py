@@ -103,7 +103,7 @@ class DockerBackend:
             listed = engine.client().api.containers(all=True, filters={"label": JOB_LABEL})
         known = {name.lstrip("/"): STATES.get(each["State"], State.LOST) for each in listed for name in each["Names"]}
         # the listing lags behind the events
-        known.update(dict.fromkeys(known.keys() & self._dead, State.EXITED))
+        known |= {name: State.EXITED for name in known if name in self._dead}
         return {handle: known.get(handle.token) or _without_container(handle) for handle in handles}
 
     def wait(self, handles: Sequence[Handle], seconds: float) -> None:
@@ -190,7 +190,7 @@ class DockerBackend:
 
 
 def _without_container(handle: Handle) -> State:
-    """Where a job stands whose container somebody, or `--rm`, has removed."""
+    """Where a job stands whose container somebody has removed."""
     return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
 
 

@@ -77,7 +77,7 @@ class HostBackend:
             return State.EXITED
         if handle in self._started or _alive(handle):
             return State.RUNNING
-        return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
+        return _without_process(handle)
 
     def _running(self, handles: Iterable[Handle]) -> list[Handle]:
         return [handle for handle in handles if self._state(handle) is State.RUNNING]
@@ -94,8 +94,8 @@ class HostBackend:
         _end([handle])
         duration = time.monotonic() - self._started.pop(handle, time.monotonic())
         code = self._codes.pop(handle, None)
-        state = State.LOST if code is not None and code < 0 else State.EXITED
         note = f"its script was killed by signal {-code}" if code is not None and code < 0 else ""
+        state = State.LOST if note else _without_process(handle) if code is None else State.EXITED
         return facts.outcome(
             Path(handle.directory), state, exit_code=code, node=platform.node(), duration=duration, note=note
         )
@@ -110,6 +110,11 @@ class HostBackend:
         while (running := self._running(handles)) and time.monotonic() < deadline:
             self.wait(running, 0.1)
         _end(handles)
+
+
+def _without_process(handle: Handle) -> State:
+    """Where a job stands whose process is gone and left its exit code to nobody."""
+    return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
 
 
 def _alive(handle: Handle, *, own: bool = False) -> psutil.Process | None:
@@ -170,7 +175,7 @@ def _await_death(processes: Sequence[psutil.Process], seconds: float) -> None:
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return False
 
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_madengine.backends.base import State
 from pytest_madengine.errors import InfrastructureError
 from tests.backends.contract import KILL_THE_JOB
-from tests.backends.support import HOST, Bench, Place, text, until
+from tests.backends.support import HOST, Bench, Place, Submitter, text, until
 
 
 @pytest.fixture
@@ -33,6 +33,14 @@ def test_a_killed_script_is_lost_and_says_why(bench: Bench) -> None:
     outcome = bench.collect(handle)
     assert (outcome.state, outcome.exit_code) == (State.LOST, -9)
     assert outcome.note == "its script was killed by signal 9"
+
+
+def test_a_killed_script_of_another_process_is_lost(bench: Bench, submitter: Submitter) -> None:
+    handle = submitter.submit(KILL_THE_JOB)
+    until(lambda: bench.state(handle) is State.LOST)
+    outcome = bench.collect(handle)
+    assert (outcome.state, outcome.exit_code) == (State.LOST, None)
+    assert bench.held() == []
 
 
 def test_standard_input_is_empty(bench: Bench) -> None:

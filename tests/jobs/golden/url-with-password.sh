@@ -94,13 +94,18 @@ keep_artifacts() {
 # the project's files, beside the place where the model runs; what an earlier run left there stays out of sight, and
 # what may be a result of this run is a copy, so that a model that writes it leaves the project alone
 link_project() {
-  local entry
+  local entry name
   for entry in "$MADENGINE_PROJECT"/*; do
-    case ${entry##*/} in
-      perf.csv | perf_* | common_info.json | credential.json | repo) ;;
-      *.csv | *.json) [ ! -f "$entry" ] || cp -p "$entry" "$MADENGINE_WORKSPACE/" || return ;;
-      *) [ -e "$MADENGINE_WORKSPACE/${entry##*/}" ] || ln -s "$entry" "$MADENGINE_WORKSPACE/" || return ;;
+    name=${entry##*/}
+    case $name in
+      perf.csv | perf_* | common_info.json | credential.json | repo) continue ;;
     esac
+    [ ! -e "$MADENGINE_WORKSPACE/$name" ] || continue # a mount of the user's
+    if [ -f "$entry" ] && [[ $name == *.csv || $name == *.json ]]; then
+      cp -p "$entry" "$MADENGINE_WORKSPACE/"
+    else
+      ln -s "$entry" "$MADENGINE_WORKSPACE/"
+    fi || return
   done
 }
 clone() (
