@@ -9,8 +9,7 @@ MadengineError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,8 +53,7 @@ class ModelFailedError(MadengineError):
     """A model ran and did not succeed."""
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """One mistake in one place of the user's input."""
 
     where: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_madengine import options, runid
+from pytest_madengine import runid
 from pytest_madengine.backends.base import Backend
 from pytest_madengine.context import credentials, machine
 from pytest_madengine.context.context import Context
@@ -22,6 +22,7 @@ from pytest_madengine.launchers.base import Launcher
 from pytest_madengine.models import discovery, selection
 from pytest_madengine.models.model import Model, Source
 from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
+from pytest_madengine.settings import settings_of
 
 KEY = pytest.StashKey["Session"]()
 PACKAGE_MANAGERS = {
@@ -44,7 +45,7 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.settings = options.settings(config, os.environ.get("MODEL_DIR"))
+        self.settings = settings_of(config, os.environ.get("MODEL_DIR"))
 
     @property
     def is_worker(self) -> bool:

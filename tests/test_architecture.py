@@ -34,6 +34,7 @@ VALUES = {
 PYTEST = {
     "plugin",
     "options",
+    "settings",
     "hookspecs",
     "runid",
     "items",
