@@ -24,6 +24,12 @@ def _env_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a string without the character NUL, which no environment can hold")
+    return value
+
+
 def _env_name(name: str) -> str:
     if not ENV_NAME.fullmatch(name):
         raise ValueError("not a name for an environment variable (letters, digits and _, no digit first)")
@@ -50,7 +56,7 @@ def _hidden(variables: dict[str, str]) -> dict[str, str]:
 
 
 Text = Annotated[str, BeforeValidator(_no_null)]
-EnvValue = Annotated[str, BeforeValidator(_env_text)]
+EnvValue = Annotated[str, BeforeValidator(_env_text), AfterValidator(_no_nul)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
 EnvVars = Annotated[dict[EnvName, EnvValue], AfterValidator(_hidden)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]

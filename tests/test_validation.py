@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pytest_madengine.models.model import Model
 from pytest_madengine.validation import CommaList, EnvVars, Patterns, Switch, Text, dotted, faults, shown, unknown_key
 
 
@@ -119,3 +120,8 @@ def test_environment_variables_hide_their_secrets() -> None:
 
 def test_an_empty_pattern_is_refused() -> None:
     assert found(patterns=["x", ""]) == ["patterns[1]: found ''; valid: a string that is not empty"]
+
+
+def test_a_variable_with_nul_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without the character NUL"):
+        Model.model_validate({"name": "m", "env_vars": {"A": "a\0b"}})
