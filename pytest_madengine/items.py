@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -213,7 +214,9 @@ class Collection:
     ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
         """Model files become our collectors, and ours alone: pytest would import a .py that is named as argument."""
         collectors = yield
-        return [ModelsFile.from_parent(parent, path=file_path)] if discovery.is_model_file(file_path) else collectors
+        if not discovery.is_model_file(file_path):
+            return collectors
+        return [ModelsFile.from_parent(parent, path=file_path, nodeid=_outside(file_path, parent.config.rootpath))]
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(
@@ -235,6 +238,11 @@ class Collection:
         config.hook.pytest_deselected(items=deselected)
         gone = set(deselected)
         items[:] = [item for item in items if item not in gone]
+
+
+def _outside(path: Path, rootdir: Path) -> str | None:
+    """The node id of a file outside the root directory, where pytest would give a file named as argument none."""
+    return None if path.is_relative_to(rootdir) else os.path.relpath(path, rootdir).replace(os.sep, "/")
 
 
 def _lost_tags(ours: sessions.Session, models: list[ModelItem]) -> UserError | None:

@@ -104,8 +104,15 @@ class Session:
 
     @cached_property
     def tags(self) -> list[selection.Tag]:
-        """The parsed `--madengine-tags`."""
-        return selection.parse(self.settings.tags)
+        """The parsed `--madengine-tags`.
+
+        Raises:
+            UserError: the option is given and names nothing, as with an empty variable of a CI script.
+        """
+        tags = selection.parse(self.settings.tags)
+        if self.settings.tags and not tags:
+            raise UserError("--madengine-tags: names no tag; valid: names and tags of models, or all")
+        return tags
 
     @cached_property
     def credentials(self) -> dict[str, object]:

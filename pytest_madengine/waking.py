@@ -30,14 +30,17 @@ def configure(config: pytest.Config) -> None:
         pytest.UsageError: wrong options or context, or no cards.
     """
     from pytest_madengine import items, session
+    from pytest_madengine.engine import rundir
     from pytest_madengine.errors import UserError
     from pytest_madengine.models import discovery
     from pytest_madengine.reporting import perfcsv
 
     ours = session.of(config)
     try:
-        _ = ours.target, ours.tags, ours.credentials
-        perfcsv.check(ours.settings.output)
+        _ = ours.context, ours.target, ours.tags, ours.credentials
+        if not config.option.collectonly:
+            rundir.check(ours.settings.start)
+            perfcsv.check(ours.settings.output)
         if ours.tags and config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args[:] = map(str, discovery.files(ours.settings.project))
     except UserError as error:

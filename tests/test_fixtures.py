@@ -215,7 +215,12 @@ def test_a_site_adds_a_backend_a_launcher_and_a_reporter(pytester: pytest.Pytest
 
 def test_a_secret_in_a_fixture_shows_nowhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAD_SECRETS_TOKEN", "hunter2-hunter2")
-    project(pytester.path, card("llama"), llama='echo "token $MAD_SECRETS_TOKEN"; exit 1\n')
+    script = """
+echo "token $MAD_SECRETS_TOKEN" | tee out.json
+printf "model,performance,metric\\n$MAD_SECRETS_TOKEN,1,x\\n" >r.csv
+exit 1
+"""
+    project(pytester.path, card("llama", multiple_results="r.csv"), llama=script)
     pytester.makeconftest(
         """
         import pytest

@@ -222,6 +222,13 @@ def test_a_failing_dynamic_script_is_one_clear_error(pytester: pytest.Pytester, 
     result.stdout.fnmatch_lines(["*get_models_json.py:2: raised OSError: no network"])
 
 
+def test_a_dynamic_script_that_exits_is_an_error_of_its_file(pytester: pytest.Pytester, dynamic: Path) -> None:
+    (dynamic / "get_models_json.py").write_text("import sys\nsys.exit(0)\n")
+    result = pytester.runpytest("--madengine-tags=dyn", HOST)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*get_models_json.py:2: raised SystemExit: 0"])
+
+
 def test_model_dir_names_the_project_and_nothing_is_copied(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,3 +165,40 @@ def test_arguments_of_the_context_replace_the_cards_and_stand_in_the_row(pyteste
     pytester.runpytest("--madengine-tags=a", HOST, "--madengine-context={'model_args': '1 2 3'}")
     (row,) = rows(pytester.path / "perf.csv")
     assert (row["args"], row["performance"]) == ("1 2 3", "3")
+
+
+def test_a_wrong_context_is_a_usage_error_whatever_the_target(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("a"))
+    for context in ('{"docker_env": {}}', "{bad", '{"tools": [{"name": "x"}]}'):
+        result = pytester.runpytest("--madengine-tags=a", HOST, f"--madengine-context={context}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stdout.no_fnmatch_line("*Error*")
+
+
+@pytest.mark.parametrize("value", ["", " ", ","])
+def test_an_empty_tag_does_not_start_everything(pytester: pytest.Pytester, value: str) -> None:
+    project(pytester.path, card("a"))
+    result = pytester.runpytest(f"--madengine-tags={value}", HOST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--madengine-tags: names no tag*"])
+
+
+def test_node_ids_of_another_project_name_its_file_and_last_failed_works(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = project(pytester.path / "there", card("a"), card("b"), b="exit 1\n")
+    monkeypatch.setenv("MODEL_DIR", str(there))
+    monkeypatch.chdir(pytester.mkdir("here"))
+    result = pytester.runpytest("--madengine-tags=all", HOST, "--rootdir=.")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED ../there/models.json::b*"])
+    pytester.runpytest("--madengine-tags=all", HOST, "--rootdir=.", "--lf").assert_outcomes(failed=1, deselected=1)
+    pytester.runpytest("../there/models.json::b", HOST, "--rootdir=.").assert_outcomes(failed=1)
+
+
+def test_swapped_mounts_are_refused(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("a"))
+    mounts = f"--madengine-context={{'docker_mounts': {{'{pytester.path}': '/no/such/folder'}}}}"
+    result = pytester.runpytest("--madengine-tags=a", HOST, mounts)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["docker_mounts: this host has no /no/such/folder but has *swapped?*"])

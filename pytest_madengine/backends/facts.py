@@ -20,7 +20,7 @@ def write_script(job: Job) -> Path:
     job.directory.mkdir(parents=True, exist_ok=True)
     script = job.directory / SCRIPT
     script.write_text(job.script, encoding="utf-8")
-    (job.directory / LOG).touch()
+    (job.directory / LOG).touch(mode=0o600)  # until it is masked at the end
     return script
 
 

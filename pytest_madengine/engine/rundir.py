@@ -12,11 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_madengine.backends.base import Handle
+from pytest_madengine.errors import UserError
 from pytest_madengine.results.result import Result
 
 TOP = ".madengine"
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 LONGEST = 60
+
+
+def check(place: Path) -> None:
+    """Refuse a folder that no run directory can be made in.
+
+    Raises:
+        UserError: this user may not write there.
+    """
+    top = place / TOP
+    if not os.access(top if top.exists() else place, os.W_OK):
+        raise UserError(
+            f"{place} cannot be written, and runs are kept there in {TOP}/: start pytest in a folder of yours and name "
+            "the project's folder in MODEL_DIR"
+        )
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         },
         limit=limit(model, context, session.timeout),
         image=image,
-        mounts=tuple(Mount(host, container) for container, host in context.docker_mounts.items()),
+        mounts=_mounts(context),
         devices=devices,
         cpus=context.docker_cpus or "",
         options=_options(model),
@@ -163,6 +163,19 @@ def _devices(model: Model, session: Session) -> Devices:
     taken = tuple(there if wanted < 0 else there[:wanted])
     render = tuple(machine.render_nodes[gpu] for gpu in taken if gpu < len(machine.render_nodes))
     return Devices(machine.vendor if taken else "", taken, render)
+
+
+def _mounts(context: Context) -> tuple[Mount, ...]:
+    """The context's mounts; Docker makes a host folder that is missing, unless the two sides are swapped.
+
+    Raises:
+        UserError: the host lacks the host side and has the container side.
+    """
+    for container, host in context.docker_mounts.items():
+        if not Path(host).exists() and Path(container).exists():
+            valid = f"{{{host!r}: {container!r}}}, container path first"
+            raise UserError(f"docker_mounts: this host has no {host} but has {container}: swapped? valid: {valid}")
+    return tuple(Mount(host, container) for container, host in context.docker_mounts.items())
 
 
 def _topology(model: Model, session: Session, launcher: Launcher | None, devices: Devices) -> Topology:

@@ -82,7 +82,8 @@ def _warn_of_unknown_keys(path: Path, raw: Raw, model: Model) -> None:
         if not key.startswith("_"):
             close = nearest(key, Model.model_fields)
             hint = f"; did you mean {close!r}?" if close else ""
-            warnings.warn(f"{_where(path, raw, (key,))}: unknown key kept{hint}", CardWarning, stacklevel=2)
+            text = f"{_where(path, raw, (key,))}: unknown key kept{hint}"
+            warnings.warn_explicit(text, CardWarning, str(path), raw.line + line_in(raw.text, (key,)))
 
 
 def _elements(path: Path, text: str) -> Iterator[Raw]:

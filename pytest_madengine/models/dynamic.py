@@ -80,7 +80,7 @@ def update(model: CustomModel, path: Path, root: Path) -> None:
     with _class_importable(), _chdir(root):
         try:
             model.update_model()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             fault = f"update_model() of {model.name!r} raised {_brief(error)}"
             raise FaultsError([Fault(_place(path, error), fault)]) from error
 
@@ -92,15 +92,15 @@ def _listed(path: Path) -> list[CustomModel] | None:
         module = importlib.util.module_from_spec(cast("ModuleSpec", spec))
         cast("Loader", module.__loader__).exec_module(module)
         return list(module.list_models()) if hasattr(module, "list_models") else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FaultsError([Fault(_place(path, error), f"raised {_brief(error)}")]) from error
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _place(path: Path, error: Exception) -> str:
+def _place(path: Path, error: BaseException) -> str:
     """The script with the last of its lines that the error passed through."""
     trace, line = error.__traceback__, 0
     while trace:

@@ -81,6 +81,8 @@ def check(path: Path) -> None:
         raise UserError(
             f"--madengine-output: {path} cannot be written: {'a folder' if path.is_dir() else 'no such folder'}"
         )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--madengine-output: {path} cannot be written: this user may not")
     if path.exists():
         with path.open("rb") as file:
             header = _header(path, file)

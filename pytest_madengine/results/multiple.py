@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_madengine.results.performance import finite
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 REQUIRED = ("model", "performance", "metric")
 
 
@@ -27,7 +29,7 @@ def read(lines: Iterable[str], name: str) -> Table:
     """The table in a results CSV; header names and values are stripped, wholly empty rows dropped."""
     reader = csv.reader(lines, skipinitialspace=True)
     try:
-        header, *cells = [[cell.strip() for cell in row] for row in reader if any(cell.strip() for cell in row)]
+        header, *cells = [row for row in ([_plain(cell) for cell in cells] for cells in reader) if any(row)]
     except ValueError:
         return Table(problem=f"{name} is empty")
     except csv.Error as error:
@@ -35,6 +37,11 @@ def read(lines: Iterable[str], name: str) -> Table:
     if problem := _problem(header, cells):
         return Table(problem=f"{name}{problem}")
     return Table(tuple({**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))} for row in cells))
+
+
+def _plain(cell: str) -> str:
+    """The cell without what would break a line of perf.csv or of a terminal."""
+    return CONTROL.sub(" ", cell).strip()
 
 
 def _problem(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

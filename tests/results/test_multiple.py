@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pytest_madengine.results.multiple import Table, read
 
 HEADER = "model,performance,metric\n"
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6).map(str.strip)
+cells = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6).map(str.strip).filter(str.isprintable)
+)
 
 
 def table(text: str) -> Table:
@@ -83,3 +85,8 @@ def test_every_row_survives(rows: list[tuple[str, str, str]]) -> None:
 def test_any_text_is_a_table_or_a_problem(text: str) -> None:
     read_table = table(text)
     assert bool(read_table.rows) != bool(read_table.problem)
+
+
+def test_control_characters_do_not_reach_a_row() -> None:
+    table = read(io.StringIO('model,performance,metric\n"a\0b",1,"x\ny"\n', newline=""), "r.csv")
+    assert [(row["model"], row["metric"]) for row in table.rows] in ([("a b", "x y")], [])
