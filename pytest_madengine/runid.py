@@ -13,8 +13,13 @@ WORKER_KEY = "madengine_run"
 
 
 def of(config: pytest.Config) -> str:
-    """This session's id, sortable by time and unique: `20260314-150926-a1b2c3`."""
+    """This session's id, sortable by time and unique: `20260314-150926123-a1b2c3`, UTC with milliseconds."""
     if KEY not in config.stash:
         given: dict[str, str] = getattr(config, "workerinput", {})
-        config.stash[KEY] = given.get(WORKER_KEY) or f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+        config.stash[KEY] = given.get(WORKER_KEY) or _new()
     return config.stash[KEY]
+
+
+def _new() -> str:
+    moment = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S%f}"
+    return f"{moment[:-3]}-{os.urandom(3).hex()}"
