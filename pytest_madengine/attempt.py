@@ -95,8 +95,9 @@ class Attempt:
         return folder / f"{_content(job, backend)}.json"
 
     def _conclude(self, job: Job, outcome: Outcome) -> Result:
+        masker = Masker(job.secrets.values())
         for path in (outcome.log, *outcome.artifacts.values()):
-            logscan.mask(path, Masker(job.secrets.values()))
+            logscan.mask(path, masker)
         measured = measure.measure(self.model, self.source, self.session.context, outcome)
         verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit)
         return self._keep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,11 @@ def of(config: pytest.Config) -> str:
         given: dict[str, str] = getattr(config, "workerinput", {})
         config.stash[KEY] = given.get(WORKER_KEY) or _new()
     return config.stash[KEY]
+
+
+def folder(config: pytest.Config) -> Path:
+    """This session's run directory, be it made yet or not."""
+    return config.invocation_params.dir / ".madengine" / "runs" / of(config)
 
 
 def _new() -> str:

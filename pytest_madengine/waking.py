@@ -69,8 +69,7 @@ def header(config: pytest.Config) -> str:
     from pytest_madengine import session
 
     ours = session.of(config)
-    folder = ours.settings.start / ".madengine" / "runs" / runid.of(config)
-    return f"madengine: target {ours.target}, run {folder}"
+    return f"madengine: target {ours.target}, run {runid.folder(config)}"
 
 
 def worker_ended(node: Any) -> None:
@@ -125,7 +124,7 @@ def _asked_for_models(config: pytest.Config) -> bool:
     here = module is not None and module.KEY in config.stash
     if not (here or options.awake(config) or RECORDER in config.stash or CRASHED in config.stash):
         return False
-    return (config.invocation_params.dir / ".madengine" / "runs" / runid.of(config)).is_dir()
+    return runid.folder(config).is_dir()
 
 
 def _clean_up(config: pytest.Config) -> None:
