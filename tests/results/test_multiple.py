@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pytest_madengine.results.multiple import Table, read
 
 HEADER = "model,performance,metric\n"
-cells = (
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6).map(str.strip).filter(str.isprintable)
-)
+printable = st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=" ")
+cells = st.text(printable, max_size=6).map(str.strip)
+rows_of_cells = st.tuples(cells, cells, cells).map(lambda row: row if any(row) else ("a", *row[1:]))
 
 
 def table(text: str) -> Table:
@@ -73,7 +73,7 @@ def test_a_table_that_cannot_be_used_says_why(text: str, problem: str) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(cells, cells, cells).filter(any), min_size=1))
+@given(st.lists(rows_of_cells, min_size=1))
 def test_every_row_survives(rows: list[tuple[str, str, str]]) -> None:
     buffer = io.StringIO(newline="")
     csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([("model", "performance", "metric"), *rows])
