@@ -74,18 +74,22 @@ class Attempt:
         except InterruptedRunError as interruption:
             self._conclude(job, interruption.outcome)
             raise interruption.cause from None
-        result = self._conclude(job, outcome)
-        self._shared(job, backend).write_text(result.to_json(), encoding="utf-8")
-        return result
+        return self._conclude(job, outcome)
 
-    def run_shared(self, job: Job, backend: Backend) -> Result:
-        """Run the job unless the session has a Result of this very job; tests that want the same share one."""
+    def run_shared(self, job: Job, backend: Backend, *, afresh: bool) -> Result:
+        """Run the job unless the session has a Result of this very job; items that want the same share one.
+
+        Args:
+            job: what to run.
+            backend: where.
+            afresh: run it in any case.
+        """
         kept = self._shared(job, backend)
         with FileLock(f"{kept}.lock"):
-            if kept.exists():
-                self.session.directory.discard(self.directory)
+            if kept.exists() and not afresh:
+                self.discard()
             else:
-                self.run(job, backend)
+                kept.write_text(self.run(job, backend).to_json(), encoding="utf-8")
         self.result = Result.from_json(kept.read_text(encoding="utf-8"))
         return self.result
 
@@ -114,6 +118,10 @@ class Attempt:
                 tail=logscan.tail(outcome.log) if verdict.reason else (),
             )
         )
+
+    def discard(self) -> None:
+        """Leave no Result: the item needs no run of its own."""
+        self.session.directory.discard(self.directory)
 
     def failed_by(self, error: BaseException) -> Result:
         """The Result of an item whose setup failed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_madengine.images.image import Image
     from pytest_madengine.items import Variant
     from pytest_madengine.jobs.job import Job
+    from pytest_madengine.models.discovery import Found
     from pytest_madengine.models.model import Model
     from pytest_madengine.results.result import Result
     from pytest_madengine.session import Session
@@ -110,8 +111,8 @@ def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result
     if request.config.option.setuponly:
         pytest.skip("--setup-only: the model was not run")
     attempt = attempt_of(request.node)
-    run = attempt.run if VARIANT in request.node.stash else attempt.run_shared
-    given = run(job, attempt.backend(backend))
+    rerun = getattr(request.node, "execution_count", 1) > 1  # pytest-rerunfailures counts there
+    given = attempt.run_shared(job, attempt.backend(backend), afresh=rerun)
     request.node.user_properties += _properties(given)
     request.node.ihook.pytest_madengine_result(item=request.node, result=given)
     if given.failed and given.failure is FailureClass.INFRASTRUCTURE:
@@ -134,14 +135,13 @@ def attempt_of(item: pytest.Item) -> Attempt:
         if VARIANT in item.stash:
             found, model = item.stash[VARIANT].found, item.stash[VARIANT].model
         else:
-            found = _marked(item, ours)
-            model = found.complete
+            found, model = _marked(item, ours)
         attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours)
     return attempt
 
 
-def _marked(item: pytest.Item, ours: Any) -> Any:
-    """The one card that the item's marker names."""
+def _marked(item: pytest.Item, ours: Session) -> tuple[Found, Callable[[], Model]]:
+    """The one card that the item's marker names, and what gives it with the marker's arguments."""
     from pytest_madengine.errors import UserError
     from pytest_madengine.models import selection
 
@@ -149,16 +149,18 @@ def _marked(item: pytest.Item, ours: Any) -> Any:
     if mark is None or len(mark.args) != 1 or mark.kwargs:
         raise UserError(f'{item.nodeid} asks for a model: mark it with @pytest.mark.madengine("name")')
     tags = selection.parse([str(mark.args[0])])
+    if len(tags) != 1:
+        raise UserError(f"{item.nodeid}: {mark.args[0]!r} names {len(tags)} models; name one")
     named = [selection.Named(each.model.name, each.model.tags) for each in ours.catalogue]
-    if lost := selection.unmatched(tags, named):
+    (tag,) = selection.resolve(tags, named)
+    if lost := selection.unmatched([tag], named):
         raise UserError(f"{item.nodeid}: {lost}".replace("--madengine-tags", "@pytest.mark.madengine"))
-    exact = [each for each in ours.catalogue if each.model.name == mark.args[0]]
-    matching = [each for each, name in zip(ours.catalogue, named, strict=True) if any(t.matches(name) for t in tags)]
-    found = exact or matching
+    exact = [each for each in ours.catalogue if each.model.name == tag.selector]
+    found = exact or [each for each, name in zip(ours.catalogue, named, strict=True) if tag.matches(name)]
     if len(found) > 1:
         names = ", ".join(each.model.name for each in found)
         raise UserError(f"{item.nodeid}: {mark.args[0]!r} names {len(found)} models ({names}); name one")
-    return found[0]
+    return found[0], lambda: found[0].complete().with_args(tag.arguments)
 
 
 def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,10 @@ ACTING_MARKERS = frozenset(
     ]
 )
 """Markers that make pytest or a well-known plugin do something: a tag of that name becomes no marker."""
+
+
+MARKER = re.compile(r"[^_:(][^:(]*")
+"""What pytest can register as a marker; other tags select by --madengine-tags and -k."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class ModelsFile(pytest.Module):
         item.stash[VARIANT] = variant
         for mark in marks:
             item.add_marker(getattr(pytest.mark, mark))
+        item.extra_keyword_matches.update(variant.found.model.tags)
         return item
 
 
@@ -123,7 +129,7 @@ class Marks:
         model = found.model
         launcher = self._context.distribution(model).launcher
         names = [*model.tags, *sorted(self._vendor(found)), model.training_precision, launcher]
-        return [name for name in dict.fromkeys(names) if name and name[0] != "_" and name not in ACTING_MARKERS]
+        return [name for name in dict.fromkeys(names) if MARKER.fullmatch(name) and name not in ACTING_MARKERS]
 
     def _vendor(self, found: Found) -> set[str]:
         if self._context.gpu_vendor:
@@ -172,7 +178,7 @@ def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
         if tag.args:
             by_arguments.setdefault(tag.arguments, []).append(tag)
     for arguments, same in by_arguments.items():
-        suffix = "-".join(same[0].args)
+        suffix = ":".join(arg.replace(":", "\\:") for arg in same[0].args)
         yield Variant(found, frozenset(tag.text for tag in same), arguments, suffix=suffix)
 
 
@@ -248,6 +254,9 @@ def _outside(path: Path, rootdir: Path) -> str | None:
 def _lost_tags(ours: sessions.Session, models: list[ModelItem]) -> UserError | None:
     used = {text for item in models for text in item.variant.selected_by}
     lost = [tag for tag in ours.tags if tag.text not in used]
+    if not models:
+        places = ", ".join(ours.config.args)
+        return UserError(f"--madengine-tags: no model in {places}; leave the paths out or add a models.json to them")
     cards = [item.variant.found.model for item in models]
     return selection.unmatched(lost, [selection.Named(card.name, card.tags) for card in cards])
 

@@ -87,9 +87,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """A test that passed although its model failed does not pass."""
+    """A test that passed although its model failed, or a model's item although no model ran, does not pass."""
     yield
     attempt = item.stash.get(ATTEMPT, None)
+    if VARIANT in item.stash and not (attempt and attempt.result):
+        from pytest_madengine import waking
+
+        waking.fail_unrun(item)
     if attempt and attempt.result and attempt.result.failed:
         pytest.fail(attempt.result.explanation(), pytrace=False)
 

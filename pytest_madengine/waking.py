@@ -64,6 +64,16 @@ def _restore(handler: Any) -> None:
     signal.signal(signal.SIGTERM, handler)
 
 
+def fail_unrun(item: pytest.Item) -> None:
+    """Fail a model's item that went by without a run, as when a conftest replaces its `result` fixture."""
+    from pytest_madengine.errors import ModelFailedError
+    from pytest_madengine.fixtures import attempt_of
+
+    reason = "no model ran: a fixture of the same name stands in for `result` and does not ask for it"
+    result = attempt_of(item).failed_by(ModelFailedError(reason))
+    pytest.fail(result.explanation(), pytrace=False)
+
+
 def header(config: pytest.Config) -> str:
     """One line for the head of the terminal output."""
     from pytest_madengine import session
@@ -86,7 +96,7 @@ def recorder(config: pytest.Config) -> Recorder:
     from pytest_madengine.reporting.recorder import Recorder
 
     if RECORDER not in config.stash:
-        registered = config.hook.pytest_madengine_reporters(config=config)
+        registered = reversed(config.hook.pytest_madengine_reporters(config=config))  # ours first
         config.stash[RECORDER] = Recorder([reporter for reporters in registered for reporter in reporters])
     return config.stash[RECORDER]
 

@@ -277,3 +277,54 @@ def test_a_lost_job_is_an_error_and_no_failure_of_the_model(pytester: pytest.Pyt
     result = pytester.runpytest("--madengine-tags=llama", HOST)
     result.assert_outcomes(errors=1)
     assert statuses(pytester.path / "perf.csv") == {"llama": "FAILURE"}
+
+
+@pytest.mark.parametrize("name", ["model", "image"])
+def test_a_test_that_runs_no_model_has_no_row(pytester: pytest.Pytester, counted: Path, name: str) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.madengine('llama')\ndef test_it({name}): pass\n")
+    result = pytester.runpytest(HOST)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    assert not (pytester.path / "perf.csv").exists()
+
+
+def test_a_models_item_that_runs_no_model_fails(pytester: pytest.Pytester, counted: Path) -> None:
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef result(): return None\n")
+    result = pytester.runpytest("--madengine-tags=llama", HOST)
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["llama: no model ran*"])
+    assert statuses(pytester.path / "perf.csv") == {"llama": "FAILURE"}
+
+
+@pytest.mark.parametrize("tag", ["llama:level=9:fast", "dir:llama:level=9:fast"])
+def test_a_marker_may_carry_arguments(pytester: pytest.Pytester, tag: str) -> None:
+    folder = pytester.path / ("scripts/dir" if tag.startswith("dir") else ".")
+    project(folder, card("llama", tags=["llama"]), script='echo "got $*"; echo performance: 1 x\n')
+    pytester.makepyfile(
+        f"""
+        import pytest
+        from pathlib import Path
+
+        @pytest.mark.madengine({tag!r})
+        def test_it(result):
+            assert "got --level 9 --fast" in Path(result.log).read_text()
+        """
+    )
+    pytester.runpytest(HOST, "test_a_marker_may_carry_arguments.py").assert_outcomes(passed=1)
+
+
+def test_a_marked_test_that_is_rerun_runs_its_model_again(pytester: pytest.Pytester) -> None:
+    script = f"[ -e {pytester.path}/tried ] || {{ touch {pytester.path}/tried; exit 1; }}; echo performance: 1 x\n"
+    project(pytester.path, card("llama"), script=script)
+    pytester.makepyfile("import pytest\n@pytest.mark.madengine('llama')\ndef test_it(result): pass\n")
+    result = pytester.runpytest(HOST, "--reruns=1")
+    assert result.ret == pytest.ExitCode.OK
+    assert [row["status"] for row in rows(pytester.path / "perf.csv")] == ["FAILURE", "SUCCESS"]
+
+
+def test_a_models_item_shares_the_result_of_an_earlier_test(pytester: pytest.Pytester, counted: Path) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.madengine('llama')\ndef test_it(result): pass\n")
+    test = "test_a_models_item_shares_the_result_of_an_earlier_test.py"
+    pytester.runpytest(HOST, test, "models.json::llama").assert_outcomes(passed=2)
+    assert runs(pytester) == 1
+    assert len(rows(pytester.path / "perf.csv")) == 1

@@ -120,6 +120,30 @@ def test_a_tag_named_like_an_acting_marker_does_not_act(pytester: pytest.Pyteste
     pytester.runpytest("--madengine-tags=skip", HOST).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("tag", ["a:b", "bench(v2)"])
+def test_a_tag_that_cannot_be_a_marker_selects_by_keyword(pytester: pytest.Pytester, tag: str) -> None:
+    project(pytester.path, card("m", tags=[tag]), card("n"))
+    result = pytester.runpytest("--madengine-tags=all", HOST, "--strict-markers", "-k", tag[:4].replace("(", ""))
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_paths_without_models_are_named(pytester: pytest.Pytester, three: Path) -> None:
+    pytester.mkdir("tests")
+    result = pytester.runpytest("--madengine-tags=bert", HOST, "tests")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "no model in tests; leave the paths out or add a models.json to them" in "".join(result.errlines)
+
+
+def test_variants_of_other_arguments_have_other_names(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("m"))
+    tags = "--madengine-tags=m:x=1-y,m:x=1:y,m:x='1:y'"
+    assert collected(pytester, tags) == [
+        "models.json::m[x=1-y]",
+        "models.json::m[x=1:y]",
+        "models.json::m[x=1\\:y]",
+    ]
+
+
 def test_a_node_id_selects_one_model(pytester: pytest.Pytester, three: Path) -> None:
     result = pytester.runpytest("models.json::bert", HOST)
     result.assert_outcomes(passed=1)

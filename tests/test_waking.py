@@ -154,6 +154,8 @@ def test_a_row_that_cannot_be_written_is_an_error_and_other_rows_go_on(pytester:
             def write(self, result):
                 if result.model == "a":
                     raise OSError("no space left on device")
+                if result.model == "b":
+                    raise KeyError("color")
 
         def pytest_madengine_reporters():
             return [Broken()]
@@ -163,6 +165,7 @@ def test_a_row_that_cannot_be_written_is_an_error_and_other_rows_go_on(pytester:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["ERROR: broken has no row for models.json::a: no space left on device"])
+    result.stdout.fnmatch_lines(["ERROR: broken has no row for models.json::b: KeyError('color')"])
     assert statuses(pytester.path / "perf.csv") == {"a": "SUCCESS", "b": "SUCCESS"}
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from pytest_madengine import command
-from pytest_madengine.errors import BuildError
+from pytest_madengine.errors import BuildError, InfrastructureError
 from pytest_madengine.images import dockerfile as dockerfiles
 from pytest_madengine.images import engine
-from pytest_madengine.images.identity import content_hash
+from pytest_madengine.images.identity import content_hash, ignored
 from pytest_madengine.images.image import Image
 from pytest_madengine.secrets import Masker, Secret
 
@@ -25,7 +28,6 @@ TOOLS = ("docker/common", "scripts/common/tools")
 STEP = re.compile(r"^#(\d+) (\[.*)$")
 ERROR = re.compile(r"^#(\d+) ERROR: ?(.*)$")
 TAIL = 20
-LOCKS = Path.home() / ".cache" / "pytest-madengine" / "locks"
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,19 @@ def build(recipe: Recipe, records: Path) -> Image:
     content = _content(recipe, bases)
     folder = records / f"{recipe.name}-{content[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    with FileLock(LOCKS / f"image-{content[:16]}.lock"):
+    with FileLock(_locks() / f"image-{content[:16]}.lock"):
         return _recorded(folder) or _built(recipe, bases, content, folder)
+
+
+def _locks() -> Path:
+    """A folder that all sessions of this user on this machine share."""
+    places = (os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache"), tempfile.gettempdir())  # noqa: PTH111
+    for place in filter(None, places):
+        folder = Path(place) / f"pytest-madengine-{os.getuid()}"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    raise InfrastructureError(f"no folder for locks can be made: tried {', '.join(filter(None, places))}")
 
 
 def _external(recipe: Recipe) -> list[str]:
@@ -137,7 +149,7 @@ def _built(recipe: Recipe, bases: Mapping[str, str], content: str, folder: Path)
 def _buildx(recipe: Recipe, reference: str, log: Path) -> dict[str, object]:
     environment = {**engine.client_environment(), **recipe.secrets}
     mask = Masker(recipe.secrets.values())
-    argv = arguments(recipe, reference)
+    argv = arguments(recipe, reference, _dockerfile(recipe, log.parent))
     code = command.stream(argv, log, env=environment, mask=mask)
     if code:
         raise _failure(recipe, log, code)
@@ -147,12 +159,21 @@ def _buildx(recipe: Recipe, reference: str, log: Path) -> dict[str, object]:
     return attributes
 
 
-def arguments(recipe: Recipe, reference: str) -> list[str]:
+def _dockerfile(recipe: Recipe, folder: Path) -> Path:
+    """A copy of the Dockerfile, beside a list of what stays out of its context as it does out of the hash."""
+    copy = folder / recipe.dockerfile.name
+    copy.write_bytes(recipe.dockerfile.read_bytes())
+    patterns = ignored(recipe.context, recipe.dockerfile)
+    copy.with_name(f"{copy.name}.dockerignore").write_text("\n".join(patterns), encoding="utf-8")
+    return copy
+
+
+def arguments(recipe: Recipe, reference: str, dockerfile: Path) -> list[str]:
     """The `docker buildx build` command; secrets travel in its environment, not in the process list."""
     declared = dockerfiles.declared_args(recipe.dockerfile)
     return [
         *("docker", "buildx", "build", "--load", "--progress=plain", "--network=host"),
-        *("--tag", reference, "--file", str(recipe.dockerfile)),
+        *("--tag", reference, "--file", str(dockerfile)),
         *([f"--build-context=tools={recipe.tools}"] if recipe.tools else []),
         *(f"--build-arg={name}={value}" for name, value in recipe.arguments.items()),
         *(f"--build-arg={name}" for name in recipe.secrets if name in declared),

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-OURS = (".madengine", "perf.csv*", "perf_entry*", "perf_super*")
-"""What this plugin writes into a project: never part of a build's content."""
+OURS = (".madengine", ".pytest_cache", "perf.csv*", "perf_entry*", "perf_super*")
+"""What this plugin and pytest write into a project: never part of a build's content, nor of its context."""
 
 
 def content_hash(
@@ -43,9 +43,13 @@ def files(context: Path, dockerfile: Path | None) -> list[str]:
     """
     from docker.utils.build import exclude_paths
 
-    return sorted(
-        path for path in exclude_paths(str(context), [*OURS, *_ignored(context, dockerfile)]) if path not in ("", ".")
-    )
+    patterns = ignored(context, dockerfile)
+    return sorted(path for path in exclude_paths(str(context), patterns) if path not in ("", "."))
+
+
+def ignored(context: Path, dockerfile: Path | None) -> list[str]:
+    """The patterns of a context's `.dockerignore` with those of our own files behind them."""
+    return [*_ignored(context, dockerfile), *OURS]
 
 
 def _ignored(context: Path, dockerfile: Path | None) -> list[str]:

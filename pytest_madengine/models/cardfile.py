@@ -17,6 +17,7 @@ from pytest_madengine.models.model import Model
 from pytest_madengine.validation import Path as KeyPath
 from pytest_madengine.validation import dotted, faults, shown
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BLANK = " \t\r\n"
 
 
@@ -154,7 +155,7 @@ def _where(path: Path, raw: Raw, key: KeyPath) -> str:
 def line_in(text: str, key: KeyPath) -> int:
     """On which line of a JSON or YAML text, counted from 0, the key stands; the deepest part that exists."""
     try:
-        node = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)  # JSON may be indented by tabs
+        node = yaml.compose(text.replace("\t", " "), Loader=LOADER)  # JSON may be indented by tabs
     except yaml.YAMLError:
         return 0
     line = 0

@@ -31,13 +31,17 @@ class Recorder:
     def _write(self, reporter: Reporter, result: Result) -> None:
         try:
             reporter.write(result)
-        except (OSError, ValueError, MadengineError) as error:
-            self.problems.append(f"{reporter.name} has no row for {result.nodeid}: {error}")
+        except Exception as error:  # noqa: BLE001  # a site's reporter must not cost the others their rows
+            self.problems.append(f"{reporter.name} has no row for {result.nodeid}: {_words(error)}")
 
     def record_report(self, report: pytest.TestReport) -> None:
         """The result that a report carries, if any."""
         for text in carried(report):
             self.record(Result.from_json(text))
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError | ValueError | MadengineError) else repr(error)
 
 
 def carried(report: pytest.TestReport) -> Iterable[str]:

@@ -28,6 +28,8 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
             _conclude(attempt, call, report)
     elif attempt.result:
         report.duration = attempt.result.duration
+    else:
+        attempt.discard()
     if attempt.result and (report.when == "call" or not report.passed):
         attach(report, attempt.result)
 

@@ -137,6 +137,13 @@ BASH = 'SHELL ["/bin/bash", "-c"]'
 """The base image's sh knows no /dev/tcp."""
 
 
+def test_builds_lock_where_this_user_can_write(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/1")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/2")
+    monkeypatch.setenv("DOCKER_CONFIG", str(kitchen.folder))
+    assert kitchen.build().reference
+
+
 class TestOnce:
     """The same content is built once."""
 
@@ -217,6 +224,22 @@ class TestContent:
         assert set(kitchen.says(first, "ls", "/here").split()) == {f"{kitchen.name}.Dockerfile", "keep.log"}
         write(kitchen.folder / "docker/keep.log", "changed")
         assert kitchen.build().reference != first.reference
+
+    def test_what_runs_leave_in_the_context_neither_counts_nor_enters_the_image(self, kitchen: Kitchen) -> None:
+        write(kitchen.folder / "docker/.dockerignore", "!perf.csv\n")
+        first = kitchen.build()
+        for name in ("perf.csv", "perf_super.json", ".madengine/runs/1/run.log", ".pytest_cache/v/lastfailed"):
+            write(kitchen.folder / "docker" / name, "left by a run")
+        write(kitchen.folder / "docker/words", "words")
+        image = kitchen.build()
+        assert image.reference != first.reference
+        assert set(kitchen.says(image, "ls", "-A", "/here").split()) == {
+            f"{kitchen.name}.Dockerfile",
+            "words",
+            ".dockerignore",
+        }
+        write(kitchen.folder / "docker/.pytest_cache/v/lastfailed", "another")
+        assert kitchen.build() == image
 
     def test_another_base_image_of_the_same_name(self, kitchen: Kitchen) -> None:
         base = f"{kitchen.name}:base"
