@@ -344,3 +344,21 @@ def test_json_output_of_names_with_slashes_keeps_folders_apart(pytester: pytest.
         json.loads((pytester.path / ".madengine/runs/latest/jobs" / job / "result.json").read_text()) for job in jobs
     ]
     assert {each["model"] for each in kept} == {"a/b", "a-b"}
+
+
+def test_a_fixture_that_a_conftest_gives_to_one_item_is_not_set_up_for_others(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("a"), card("b"), card("c"))
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def special(request): print("SPECIAL FOR", request.node.name)
+
+        def pytest_collection_modifyitems(items):
+            items[1].fixturenames.insert(0, "special")
+        """
+    )
+    result = pytester.runpytest("--madengine-tags=all", HOST, "-s")
+    result.assert_outcomes(passed=3)
+    assert [line for line in result.outlines if "SPECIAL FOR" in line] == ["models.json .SPECIAL FOR b"]
