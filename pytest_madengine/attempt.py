@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_madengine.backends.base import Backend, Outcome
-from pytest_madengine.engine import logscan, measure
-from pytest_madengine.engine.run import InterruptedRunError, run
+from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
+from pytest_madengine.engine.board import Course, Phase
+from pytest_madengine.engine.lane import Flight
 from pytest_madengine.errors import BuildError, InfrastructureError, MadengineError
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs import compose
@@ -21,35 +23,82 @@ from pytest_madengine.jobs.job import Job
 from pytest_madengine.models.discovery import Found
 from pytest_madengine.models.model import Model
 from pytest_madengine.results.common import Facts, columns, model_duration
-from pytest_madengine.results.judge import judge, single
+from pytest_madengine.results.failures import classified
+from pytest_madengine.results.judge import Verdict, judge, single
 from pytest_madengine.results.perf import FAILURE, SKIPPED
 from pytest_madengine.results.result import FailureClass, Result
 from pytest_madengine.secrets import Masker
 from pytest_madengine.session import Session
 
 LOST = "the process that ran this model died"
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before the second try of a model; each further one waits twice as long."""
 
 
 class Attempt:
-    """What is known of one item so far; from the start a Result on disk says that it died, until it does not.
+    """What is known of one item so far.
+
+    From the start a Result on disk says that it died, until it does not; except of an item whose job runs ahead of it:
+    there this process alone knows of the job, and what outlives it is the journal.
 
     Attributes:
         model: the card that runs; a conftest may have changed it.
         directory: the job's folder.
+        number: which try at the item this is, from 1.
+        earlier: the Results of tries that infrastructure failed.
         result: None until there is one.
+        trouble: what went wrong before there was a job, for the fixtures to raise; None where nothing did.
+        prepared: whether image and job are what they are, so that fixtures have nothing left to do.
+        past: a job that an earlier session submitted and did not see the end of.
     """
 
-    def __init__(self, nodeid: str, found: Found, model: Callable[[], Model], session: Session) -> None:
+    def __init__(
+        self, nodeid: str, found: Found, model: Callable[[], Model], session: Session, *, ahead: bool = False
+    ) -> None:
+        self.ahead = ahead
         self.nodeid = nodeid
         self.source = found.source
         self.model = found.model
         self.session = session
-        self.directory = session.directory.new_job(nodeid)
+        self.number = 1
+        self.earlier: list[Result] = []
         self.image: Image | None = None
         self.job: Job | None = None
         self.result: Result | None = None
+        self.trouble: Exception | None = None
+        self.prepared = False
+        self._unwatched = False
         self._complete = model
-        session.directory.keep(self.failed(LOST, FailureClass.INFRASTRUCTURE), self.directory)
+        self.past = session.past.take(nodeid)
+        if self.past:
+            self._go_on(self.past)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.directory = self.session.directory.new_job(self.nodeid)
+        self._expect_the_worst()
+
+    def _expect_the_worst(self) -> None:
+        if not self.ahead:
+            self.session.directory.keep(self.failed(LOST, FailureClass.INFRASTRUCTURE), self.directory)
+
+    def _go_on(self, past: Course) -> None:
+        """Take up what an earlier session left: a Result stands, unless infrastructure failed it."""
+        self.number, self.directory = past.number, Path(past.directory)
+        kept = rundir.result_in(self.directory) if past.judged else None
+        if kept is None:
+            noted = rundir.noted(self.directory)
+            self.image = Image(**noted["image"]) if noted and noted["image"] else None
+            self._expect_the_worst()
+            return
+        self.past = None
+        if kept.failure is FailureClass.INFRASTRUCTURE:
+            self.number += 1
+            self._begin()
+        else:
+            self.result, self.prepared = kept, True
+            self.trouble = _as_raised(kept)
 
     def complete(self) -> Model:
         """The card as it is to run; a dynamic one completes itself here, and the context may replace its arguments."""
@@ -61,20 +110,123 @@ class Attempt:
         launcher = compose.launcher_of(self.model, self.session.jobs)
         return self.session.backends["host"] if launcher and launcher.self_managed else chosen
 
-    def run(self, job: Job, backend: Backend) -> Result:
-        """Run the job, once; keeps the Result on disk before anybody reports it.
+    def make_image(self, chosen: Path | None) -> Image:
+        """The image that the model runs in; tried again where infrastructure fails, as often as the user allows.
 
         Raises:
-            InfrastructureError: the backend failed.
+            MadengineError: there is none.
+        """
+        try:
+            self.image = self.session.image(self.model, self.source, chosen, self._note)
+        except InfrastructureError as error:
+            if not self.may_retry():
+                raise
+            self.failed_by(error)
+            time.sleep(self.again())
+            return self.make_image(chosen)
+        return self.image
+
+    def _note(self, phase: Phase, detail: str) -> None:
+        self.session.note_phase(self.nodeid, phase, detail)
+
+    def compose(self, image: Image | None) -> Job:
+        """The job of the card as it stands."""
+        return compose.job(self.model, self.source, image, self.directory, self.session.jobs)
+
+    def adopted(self, backend: Backend) -> Flight | None:
+        """The job that an earlier session submitted and did not see the end of; None where there is none.
+
+        Raises:
+            InfrastructureError: the backend cannot be reached.
+        """
+        past, self.past = self.past, None
+        data = rundir.noted(self.directory) if past else None
+        if past is None or data is None:
+            return None
+        self._unwatched = True
+        self.job = Job.from_json(data, compose.secrets(self.model, self.session.jobs))
+        self.image = self.job.image
+        handle = leftovers.handle_of(past, backend)
+        began = time.monotonic() - (time.time() - past.began) if past.began else None
+        return Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
+
+    def launch(self, job: Job, backend: Backend, pause: float = 0.0) -> Flight:
+        """Have the job submitted, `pause` seconds from now at the earliest."""
+        self.job = job
+        self.session.directory.note(job)
+        flight = Flight(self.nodeid, self.number, job, backend, not_before=time.monotonic() + pause)
+        self.session.fleet.add(flight)
+        return flight
+
+    def run(self, job: Job, backend: Backend) -> Result:
+        """Run the job to its end; again, where infrastructure fails, as often as the user allows.
+
+        Raises:
             KeyboardInterrupt: or whatever interrupted the run; the Result is kept nevertheless.
         """
-        self.job = job
+        flight = self._resumed(backend) or self.launch(job, backend)
+        while True:
+            result = self._flown(flight)
+            if not self.retriable(result):
+                return result
+            flight = self.relaunch(flight)
+
+    def _resumed(self, backend: Backend) -> Flight | None:
+        flight = self.adopted(backend)
+        if flight:
+            self.session.fleet.add(flight)
+        return flight
+
+    def _flown(self, flight: Flight) -> Result:
+        fleet = self.session.fleet
         try:
-            outcome = run(job, backend, self.session.directory)
-        except InterruptedRunError as interruption:
-            self._conclude(job, interruption.outcome)
-            raise interruption.cause from None
-        return self._conclude(job, outcome)
+            with self.session.display.shown():
+                fleet.wait([flight])
+        except BaseException as error:
+            self.break_off(flight, detach=self.session.detaches(error))
+            raise
+        return self.conclude(flight)
+
+    def break_off(self, flight: Flight, *, detach: bool) -> None:
+        """End the job, or leave it to a later session; keeps a Result of a job that was submitted and ended."""
+        fleet = self.session.fleet
+        if detach:
+            fleet.leave()
+            self.session.detached.append(self.nodeid)
+            self.discard()
+            return
+        fleet.end([flight])
+        if flight.handle:
+            self.session.cancelled.append(self.nodeid)
+            self.conclude(flight)
+        else:
+            self.discard()
+
+    def retriable(self, result: Result) -> bool:
+        """Whether the model is to be tried again; one that was lost while nobody watched is in any case."""
+        unwatched, self._unwatched = self._unwatched, False
+        return result.failure is FailureClass.INFRASTRUCTURE and (unwatched or self.may_retry())
+
+    def may_retry(self) -> bool:
+        """Whether the user allows another try."""
+        return len(self.earlier) < self.session.settings.retries
+
+    def again(self) -> float:
+        """Begin another try in a folder of its own; gives the seconds to wait before."""
+        assert self.result  # noqa: S101  # of the try that failed
+        self.earlier.append(self.result)
+        self.number += 1
+        self.result = self.job = None
+        self._begin()
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (len(self.earlier) - 1))
+
+    def relaunch(self, flight: Flight) -> Flight:
+        """Submit the job of a try that infrastructure failed once more, as a fresh job that avoids the node."""
+        node = flight.outcome.node if flight.outcome else ""
+        pause = self.again()
+        avoid = (*flight.job.avoid, *([node] if node else []))
+        job = replace(flight.job, id=self._id(), directory=self.directory, avoid=avoid)
+        return self.launch(job, flight.backend, pause)
 
     def run_shared(self, job: Job, backend: Backend, *, afresh: bool) -> Result:
         """Run the job unless the session has a Result of this very job; items that want the same share one.
@@ -86,24 +238,47 @@ class Attempt:
         """
         kept = self._shared(job, backend)
         with FileLock(f"{kept}.lock"):
-            if kept.exists() and not afresh:
+            if not afresh and self.share(job, backend):
                 self.discard()
             else:
                 kept.write_text(self.run(job, backend).to_json(), encoding="utf-8")
         self.result = Result.from_json(kept.read_text(encoding="utf-8"))
         return self.result
 
-    def _shared(self, job: Job, backend: Backend) -> Path:
-        folder = self.session.directory.path / "shared"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{_content(job, backend)}.json"
+    def share(self, job: Job, backend: Backend) -> Result | None:
+        """The Result that another item of this session has of this very job."""
+        if not self._shared_folder.is_dir():
+            return None
+        kept = self._shared(job, backend)
+        return Result.from_json(kept.read_text(encoding="utf-8")) if kept.exists() else None
 
-    def _conclude(self, job: Job, outcome: Outcome) -> Result:
+    def _shared(self, job: Job, backend: Backend) -> Path:
+        self._shared_folder.mkdir(exist_ok=True)
+        return self._shared_folder / f"{_content(job, backend)}.json"
+
+    @property
+    def _shared_folder(self) -> Path:
+        return self.session.directory.path / "shared"
+
+    def conclude(self, flight: Flight) -> Result:
+        """The Result of a job that has landed."""
+        if flight.outcome is None:
+            result = self.failed(flight.error or "not submitted", FailureClass.INFRASTRUCTURE)
+            log = self.directory / "run.log"
+            return self._keep(replace(result, log=str(log), tail=logscan.tail(log)) if log.exists() else result)
+        try:
+            return self._measured(flight.job, flight.outcome)
+        except Exception as error:  # noqa: BLE001  # whatever a run left must not cost it its row
+            reason = f"what it left cannot be read: {type(error).__name__}: {error}"
+            return self._keep(self.failed(reason, FailureClass.INFRASTRUCTURE))
+
+    def _measured(self, job: Job, outcome: Outcome) -> Result:
         masker = Masker(job.secrets.values())
         for path in (outcome.log, *outcome.artifacts.values()):
             logscan.mask(path, masker)
         measured = measure.measure(self.model, self.source, self.session.context, outcome)
-        verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit)
+        verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, job.topology.nodes)
+        tail = logscan.tail(outcome.log) if verdict.reason else ()
         return self._keep(
             Result(
                 id=job.id,
@@ -112,15 +287,19 @@ class Attempt:
                 status=verdict.status,
                 rows=verdict.rows,
                 reason=verdict.reason,
-                failure=verdict.failure,
+                failure=self._class(verdict, tail, outcome),
                 duration=model_duration(outcome),
                 log=str(outcome.log),
-                tail=logscan.tail(outcome.log) if verdict.reason else (),
+                tail=tail,
             )
         )
 
+    def _class(self, verdict: Verdict, tail: tuple[str, ...], outcome: Outcome) -> FailureClass:
+        rules = self.session.failure_rules
+        return classified(verdict.failure, verdict.reason, tail, outcome.exit_code, rules)
+
     def discard(self) -> None:
-        """Leave no Result: the item needs no run of its own."""
+        """Leave no Result: the item needs no run of its own, or a later session gives it one."""
         self.session.directory.discard(self.directory)
 
     def failed_by(self, error: BaseException) -> Result:
@@ -156,11 +335,24 @@ class Attempt:
         )
 
     def _id(self) -> str:
-        return self.job.id if self.job else compose.job_id(self.session.directory.run_id, self.directory)
+        return compose.job_id(self.session.directory.run_id, self.directory)
 
     def _keep(self, result: Result) -> Result:
         self.result = result
         self.session.directory.keep(result, self.directory)
+        self.session.journal.write(
+            {
+                "kind": journal.RESULT,
+                "item": self.nodeid,
+                "job": result.id,
+                "number": self.number,
+                "directory": str(self.directory),
+                "status": result.status,
+                "failure": result.failure.value,
+                "reason": result.reason,
+            },
+            sync=False,  # the record of its rows, which follows, is
+        )
         return result
 
     def _facts(self, outcome: Outcome | None = None) -> Facts:
@@ -177,6 +369,11 @@ class Attempt:
             job=self.job,
             outcome=outcome,
         )
+
+
+def _as_raised(kept: Result) -> Exception | None:
+    """What a failed build of an earlier session raised."""
+    return BuildError(kept.reason, kept.tail, kept.log) if kept.failure is FailureClass.BUILD else None
 
 
 def _content(job: Job, backend: Backend) -> str:

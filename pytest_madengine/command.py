@@ -12,6 +12,7 @@ from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.secrets import Masker
 
 NO_SECRETS = Masker(())
+_streams: set[subprocess.Popen[bytes]] = set()
 GRACE = 10
 """Seconds from TERM to KILL for a command that is interrupted."""
 
@@ -90,6 +91,7 @@ def stream(
     """
     with log.open("ab") as file, _piped(argv, env) as process:
         assert process.stdout  # noqa: S101  # PIPE was asked for
+        _streams.add(process)
         try:
             for raw in process.stdout:
                 masked = mask.mask_bytes(raw)
@@ -100,7 +102,15 @@ def stream(
         except BaseException:
             _end(process)
             raise
+        finally:
+            _streams.discard(process)
     return process.returncode
+
+
+def end_streams() -> None:
+    """End every long command that other threads run."""
+    for process in list(_streams):
+        _end(process)
 
 
 def _piped(argv: Sequence[str], env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ Each may be overridden in a conftest. Importing this module must stay cheap: it 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 ATTEMPT: pytest.StashKey[Attempt | None] = pytest.StashKey()
+AHEAD: pytest.StashKey[Attempt | None] = pytest.StashKey()
+"""An attempt whose job ran before its item's protocol begins."""
 VARIANT: pytest.StashKey[Variant] = pytest.StashKey()
 """Only model items have one."""
 PROPERTY = "madengine_result"
@@ -67,8 +69,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def model(request: pytest.FixtureRequest) -> Model:
     """The model card of this item, or the one that `@pytest.mark.madengine("name")` names."""
     attempt = attempt_of(request.node)
-    card = attempt.complete()
-    _skip_where_unwanted(card, attempt)
+    card = attempt.model if attempt.prepared else attempt.complete()
+    if reason := unwanted(card, attempt.session):
+        pytest.skip(reason)
     return card
 
 
@@ -77,26 +80,28 @@ def model(request: pytest.FixtureRequest) -> Model:
 def image(request: pytest.FixtureRequest, model: Model, backend: Backend) -> Image | None:
     """The image that the model runs in, built or pulled; None where the backend needs none."""
     attempt = attempt_of(request.node)
+    if attempt.prepared or attempt.past:
+        if attempt.trouble:
+            raise attempt.trouble
+        return attempt.image
     attempt.model = model
     if not attempt.backend(backend).containers:
         return None
     chosen = request.node.stash[VARIANT].dockerfile if VARIANT in request.node.stash else None
-    attempt.image = attempt.session.image(model, attempt.source, chosen)
-    return attempt.image
+    with attempt.session.display.shown():
+        return attempt.make_image(chosen)
 
 
 @pytest.fixture
 @plain_errors
 def job(request: pytest.FixtureRequest, model: Model, image: Image | None) -> Job:
     """Everything that the backend needs to run the model."""
-    from pytest_madengine.jobs import compose
-
     attempt = attempt_of(request.node)
-    attempt.model, attempt.image = model, image
     _warn_of_missing_nodes(request.node, model, attempt)
-    made = compose.job(model, attempt.source, image, attempt.directory, attempt.session.jobs)
-    changed: Job | None = request.node.ihook.pytest_madengine_job(item=request.node, job=made)
-    return changed or made
+    if attempt.prepared and attempt.job:
+        return attempt.job
+    attempt.model, attempt.image = model, image
+    return composed(request.node, attempt)
 
 
 @pytest.fixture
@@ -112,16 +117,28 @@ def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result
         pytest.skip("--setup-only: the model was not run")
     attempt = attempt_of(request.node)
     rerun = getattr(request.node, "execution_count", 1) > 1  # pytest-rerunfailures counts there
-    given = attempt.run_shared(job, attempt.backend(backend), afresh=rerun)
-    request.node.user_properties += _properties(given)
+    done = attempt.result if attempt.prepared else None
+    given = done or attempt.run_shared(job, attempt.backend(backend), afresh=rerun)
+    request.node.user_properties += _properties(given, attempt.earlier)
     request.node.ihook.pytest_madengine_result(item=request.node, result=given)
     if given.failed and given.failure is FailureClass.INFRASTRUCTURE:
         raise InfrastructureError(given.explanation())
     return given
 
 
-def attempt_of(item: pytest.Item) -> Attempt:
+def composed(item: pytest.Item, attempt: Attempt) -> Job:
+    """The job of an attempt with what sites change in it."""
+    made = attempt.compose(attempt.image)
+    changed: Job | None = item.ihook.pytest_madengine_job(item=item, job=made)
+    return changed or made
+
+
+def attempt_of(item: pytest.Item, *, ahead: bool = False) -> Attempt:
     """The item's attempt, begun if need be.
+
+    Args:
+        item: a model's item, or a test that names a model.
+        ahead: whether its job is to run before its protocol begins.
 
     Raises:
         MadengineError: it names no model, or not exactly one.
@@ -136,7 +153,7 @@ def attempt_of(item: pytest.Item) -> Attempt:
             found, model = item.stash[VARIANT].found, item.stash[VARIANT].model
         else:
             found, model = _marked(item, ours)
-        attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours)
+        attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours, ahead=ahead)
     return attempt
 
 
@@ -170,25 +187,29 @@ def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> 
         item.warn(pytest.PytestWarning(f"{card.name} asks for {nodes} nodes and runs on one: this target has no more"))
 
 
-def _skip_where_unwanted(card: Model, attempt: Attempt) -> None:
+def unwanted(card: Model, ours: Session) -> str:
+    """Why a model is not to run on this machine; '' where it is."""
     from pytest_madengine.context.machine import architecture_matches
 
-    ours = attempt.session
     if ours.settings.disable_skip_gpu_arch:
-        return
-    if name := architecture_matches(ours.machine, card.skip_gpu_arch):
-        pytest.skip(f"skip_gpu_arch lists {name}, this machine has {ours.machine.architecture}")
+        return ""
+    name = architecture_matches(ours.machine, card.skip_gpu_arch)
+    return f"skip_gpu_arch lists {name}, this machine has {ours.machine.architecture}" if name else ""
 
 
-def _properties(given: Result) -> list[tuple[str, str]]:
-    """What people read in JUnit: each row's value and unit, under the row's name where there are several."""
+def _properties(given: Result, earlier: Sequence[Result]) -> list[tuple[str, str]]:
+    """What people read in JUnit: each row's value and unit, under the row's name where there are several.
+
+    Tries that infrastructure failed are told of as `attempt:1` and so on.
+    """
+    tries = [(f"attempt:{number}", failed.reason) for number, failed in enumerate(earlier, 1)]
     suffixes = [f":{row.columns['model']}" if len(given.rows) > 1 else "" for row in given.rows]
     pairs = [
         (f"{key}{suffix}", row.columns[key])
         for row, suffix in zip(given.rows, suffixes, strict=True)
         for key in ("performance", "metric")
     ]
-    return [(name, value) for name, value in pairs if value]
+    return tries + [(name, value) for name, value in pairs if value]
 
 
 def _session(request: pytest.FixtureRequest) -> Session:

@@ -9,9 +9,11 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_madengine.backends.base import Backend
+    from pytest_madengine.engine.lane import Pace
     from pytest_madengine.jobs.job import Job
     from pytest_madengine.launchers.base import Launcher
     from pytest_madengine.reporting.base import Reporter
+    from pytest_madengine.results.failures import FailureRule
     from pytest_madengine.results.result import Result
 
 
@@ -28,6 +30,16 @@ def pytest_madengine_launchers(config: pytest.Config) -> Sequence[Launcher]:  # 
 @pytest.hookspec
 def pytest_madengine_reporters(config: pytest.Config) -> Sequence[Reporter]:  # type: ignore[empty-body]
     """Writers of results; asked once, in the controller."""
+
+
+@pytest.hookspec
+def pytest_madengine_failure_rules(config: pytest.Config) -> Sequence[FailureRule]:  # type: ignore[empty-body]
+    """What tells a failure of a machine from one of a model; goes before the built-in rules."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_madengine_pace(config: pytest.Config) -> Pace | None:
+    """How often backends are asked, and how long they may keep silent."""
 
 
 @pytest.hookspec(firstresult=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 MODEL_FILES = ("models.json", "get_models_json.py")
-TARGETS = ("docker", "host", "slurm", "k8s")
+LATEST = "latest"
 
 
 class Option(NamedTuple):
@@ -21,6 +21,7 @@ class Option(NamedTuple):
         metavar: what stands for its value; '' for a switch.
         repeated: whether several values add up.
         choices: the only values, if restricted.
+        bare: the value of the option without one; an option that has none takes none from the next word.
         type: converts the text.
         default: the value without the option.
     """
@@ -30,6 +31,7 @@ class Option(NamedTuple):
     metavar: str = ""
     repeated: bool = False
     choices: tuple[str, ...] = ()
+    bare: str = ""
     type: Callable[[str], Any] = str
     default: Any = None
 
@@ -51,7 +53,6 @@ OPTIONS = (
         "--target",
         "where to run: docker, host, slurm or k8s (default: what the context configures, else docker)",
         metavar="TARGET",
-        choices=TARGETS,
     ),
     Option("--madengine-context", "context as JSON or Python literal; wins over the file", metavar="OBJECT"),
     Option("--madengine-context-file", "context as a JSON or YAML file", metavar="FILE", type=Path),
@@ -69,6 +70,50 @@ OPTIONS = (
         default=Path("perf.csv"),
     ),
     Option(
+        "--madengine-max-in-flight",
+        "how many jobs at the same time (default: 1 on this host, many on clusters)",
+        metavar="N",
+        type=int,
+    ),
+    Option("--madengine-ordered", "report models in the order of collection, not as they finish", default=False),
+    Option(
+        "--madengine-retries",
+        "run a model again, up to N times, when its machine or engine failed; never when the model itself did",
+        metavar="N",
+        type=int,
+        default=0,
+    ),
+    Option(
+        "--madengine-max-infra-failures",
+        "stop when so many models failed for their machine or engine",
+        metavar="N",
+        type=int,
+    ),
+    Option(
+        "--madengine-resume",
+        "go on with a run that ended early (default: the latest): repeat nothing that is done",
+        metavar="RUN",
+        bare=LATEST,
+    ),
+    Option(
+        "--madengine-detach",
+        "submit, say how to come back, and leave without waiting",
+        default=False,
+    ),
+    Option(
+        "--madengine-on-interrupt",
+        "what Ctrl-C does with jobs in flight: cancel (default) or detach",
+        metavar="WHAT",
+        choices=("cancel", "detach"),
+        default="cancel",
+    ),
+    Option("--madengine-status", "show where a run stands (default: the latest) and leave", metavar="RUN", bare=LATEST),
+    Option(
+        "--madengine-exit-codes",
+        "exit with 0 success, 1 other failure, 2 a build failed, 3 a model failed to run, 4 wrong usage",
+        default=False,
+    ),
+    Option(
         "--madengine-disable-skip-gpu-arch",
         "run models also on architectures that they ask to skip",
         default=False,
@@ -76,6 +121,7 @@ OPTIONS = (
 )
 
 INI_ENABLED = "madengine"
+INI_EXIT_CODES = "madengine_exit_codes"
 
 
 def add(parser: pytest.Parser) -> None:
@@ -84,12 +130,14 @@ def add(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         group.addoption(option.flag, **_arguments(option))
     parser.addini(INI_ENABLED, "collect every model card, also without --madengine-tags", type="bool", default=False)
+    parser.addini(INI_EXIT_CODES, "as --madengine-exit-codes", type="bool", default=False)
 
 
 def awake(config: pytest.Config) -> bool:
     """Whether this run has to do with models at all."""
     named = any(map(names_model, config.args))
-    return bool(config.option.madengine_tags or named or config.getini(INI_ENABLED))
+    given = config.option
+    return bool(given.madengine_tags or given.madengine_resume or named or config.getini(INI_ENABLED))
 
 
 def names_model(argument: str) -> bool:
@@ -103,5 +151,7 @@ def _arguments(option: Option) -> dict[str, Any]:
         return {**shared, "action": "store_true"}
     if option.repeated:
         return {**shared, "action": "append", "metavar": option.metavar}
+    if option.bare:
+        return {**shared, "nargs": "?", "const": option.bare, "metavar": option.metavar}
     restricted = {"choices": option.choices} if option.choices else {}
     return {**shared, "metavar": option.metavar, "type": option.type, **restricted}

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_madengine import options, runid
-from pytest_madengine.fixtures import ATTEMPT, PROPERTY, VARIANT, backend, image, job, madengine_context, model, result
+from pytest_madengine.fixtures import (
+    AHEAD,
+    ATTEMPT,
+    PROPERTY,
+    VARIANT,
+    backend,
+    image,
+    job,
+    madengine_context,
+    model,
+    result,
+)
 
 if TYPE_CHECKING:
     from pytest_madengine.backends.base import Backend
@@ -82,7 +93,8 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A rerun is an attempt of its own."""
-    item.stash[ATTEMPT] = None
+    item.stash[ATTEMPT] = item.stash.get(AHEAD, None)
+    item.stash[AHEAD] = None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,11 +110,29 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         pytest.fail(attempt.result.explanation(), pytrace=False)
 
 
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Show where a run stands, if that is what was asked for."""
+    if config.option.madengine_status is None:
+        return None
+    from pytest_madengine import waking
+
+    return waking.show_status(config)
+
+
 class Controller:
     """The hooks of the process that reports: the controller of xdist, or the only process."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> object:
+        """Run models ahead of their items where several may be in flight."""
+        if not options.awake(self.config):
+            return None
+        from pytest_madengine import waking
+
+        return waking.run(session)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record what the report carries."""

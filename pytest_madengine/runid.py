@@ -17,13 +17,35 @@ def of(config: pytest.Config) -> str:
     """This session's id, sortable by time and unique: `20260314-150926123-a1b2c3`, UTC with milliseconds."""
     if KEY not in config.stash:
         given: dict[str, str] = getattr(config, "workerinput", {})
-        config.stash[KEY] = given.get(WORKER_KEY) or _new()
+        config.stash[KEY] = given.get(WORKER_KEY) or _named(config, config.option.madengine_resume) or _new()
     return config.stash[KEY]
+
+
+def existing(config: pytest.Config, name: str) -> Path:
+    """The directory of an earlier run.
+
+    Raises:
+        pytest.UsageError: there is none of that name.
+    """
+    folder = _runs(config) / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.glob("2*"))[-3:]
+        valid = f"; valid: {', '.join(known)}, written as in --madengine-resume={known[-1]}" if known else ""
+        raise pytest.UsageError(f"no run {name!r} in {folder.parent}{valid}")
+    return folder.resolve()
 
 
 def folder(config: pytest.Config) -> Path:
     """This session's run directory, be it made yet or not."""
-    return config.invocation_params.dir / ".madengine" / "runs" / of(config)
+    return _runs(config) / of(config)
+
+
+def _runs(config: pytest.Config) -> Path:
+    return config.invocation_params.dir / ".madengine" / "runs"
+
+
+def _named(config: pytest.Config, name: str | None) -> str:
+    return existing(config, name).name if name else ""
 
 
 def _new() -> str:

@@ -16,6 +16,8 @@ class Settings:
         start: the folder where pytest was started: perf.csv and `.madengine/` go there.
         project: the folder of the model cards: MODEL_DIR, else `start`.
         target: None where the context is to decide.
+        max_in_flight: None where the target is to decide.
+        resume: whether the run directory is an earlier session's.
     """
 
     start: Path
@@ -27,13 +29,20 @@ class Settings:
     timeout: float | None
     output: Path
     disable_skip_gpu_arch: bool
+    max_in_flight: int | None
+    ordered: bool
+    retries: int
+    max_infra_failures: int | None
+    resume: bool
+    detach: bool
+    detach_on_interrupt: bool
 
 
 def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
     """The settings of this run.
 
     Raises:
-        pytest.UsageError: MODEL_DIR names no folder, or the timeout is no time.
+        pytest.UsageError: MODEL_DIR names no folder, or a number is none of those that an option takes.
     """
     start = config.invocation_params.dir
     project = (start / model_dir).resolve() if model_dir else start
@@ -53,4 +62,17 @@ def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
         timeout=None if timeout == -1 else timeout,
         output=start / given.madengine_output,
         disable_skip_gpu_arch=given.madengine_disable_skip_gpu_arch,
+        max_in_flight=_at_least("max-in-flight", given.madengine_max_in_flight, 1),
+        ordered=given.madengine_ordered,
+        retries=_at_least("retries", given.madengine_retries, 0) or 0,
+        max_infra_failures=_at_least("max-infra-failures", given.madengine_max_infra_failures, 1),
+        resume=given.madengine_resume is not None,
+        detach=given.madengine_detach,
+        detach_on_interrupt=given.madengine_on_interrupt == "detach",
     )
+
+
+def _at_least(option: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise pytest.UsageError(f"--madengine-{option}: found {value}; valid: {least} or more")
+    return value

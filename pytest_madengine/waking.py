@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
@@ -14,10 +15,13 @@ from pytest_madengine import options, runid
 if TYPE_CHECKING:
     from pytest_madengine.reporting.recorder import Recorder
     from pytest_madengine.results.result import Result
+    from pytest_madengine.session import Session
 
 RECORDER = pytest.StashKey["Recorder"]()
 WORKER_ERRORS = pytest.StashKey[list[str]]()
 CRASHED = pytest.StashKey[list[str]]()
+OTHER_FAILURE, BUILD_FAILED, RUN_FAILED = 1, 2, 3
+"""Exit codes of `--madengine-exit-codes`, beside 0 and pytest's 4 for wrong usage."""
 CRASH = "???"
 """xdist's `when` for an item whose worker died."""
 DIED = "the worker process that ran this item died"
@@ -30,17 +34,14 @@ def configure(config: pytest.Config) -> None:
         pytest.UsageError: wrong options or context, or no cards.
     """
     from pytest_madengine import items, session
-    from pytest_madengine.engine import rundir
     from pytest_madengine.errors import UserError
     from pytest_madengine.models import discovery
-    from pytest_madengine.reporting import perfcsv
 
     ours = session.of(config)
+    if ours.settings.detach and getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("--madengine-detach: this one process submits the jobs; leave -n and --dist out")
     try:
-        _ = ours.context, ours.target, ours.tags, ours.credentials
-        if not config.option.collectonly:
-            rundir.check(ours.settings.start)
-            perfcsv.check(ours.settings.output)
+        _check(ours)
         if ours.tags and config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args[:] = map(str, discovery.files(ours.settings.project))
     except UserError as error:
@@ -49,6 +50,20 @@ def configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGTERM, _on_terminate)
         config.add_cleanup(lambda: _restore(before))
+
+
+def _check(ours: Session) -> None:
+    """Meet the user's mistakes, and a place that nothing can be written to, before anything is collected."""
+    from pytest_madengine.engine import rundir
+    from pytest_madengine.reporting import perfcsv
+
+    _ = runid.of(ours.config)
+    if ours.settings.resume and not ours.is_worker:
+        ours.claim()
+    _ = ours.context, ours.target, ours.tags, ours.credentials
+    if not ours.config.option.collectonly:
+        rundir.check(ours.settings.start)
+        perfcsv.check(ours.settings.output)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -82,6 +97,44 @@ def header(config: pytest.Config) -> str:
     return f"madengine: target {ours.target}, run {runid.folder(config)}"
 
 
+def run(session: pytest.Session) -> object:
+    """Run the session's items where models run ahead of them; None leaves that to pytest."""
+    config = session.config
+    if config.option.collectonly or config.option.setuponly or session.testsfailed:
+        return None
+    from pytest_madengine import loop
+    from pytest_madengine import session as sessions
+
+    ours = sessions.of(config)
+    ours.open(loop.project(session))
+    if not loop.wanted(session, ours):
+        return None
+    loop.Loop(session, ours).run()
+    return True
+
+
+def show_status(config: pytest.Config) -> int:
+    """Print where a run stands."""
+    import time
+
+    from pytest_madengine.engine import journal, rundir
+    from pytest_madengine.engine.board import Board
+    from pytest_madengine.reporting.status import report
+
+    config._do_configure()  # noqa: SLF001  # as pytest's own --help and --markers do
+    try:
+        folder = runid.existing(config, config.option.madengine_status)
+        writer = config.get_terminal_writer()
+        board = Board.of(journal.read(folder))
+        for line in report(board, time.time()):
+            writer.line(line)
+        if "ended" not in board.run and not rundir.in_use(folder):
+            writer.line("its process died: --madengine-resume goes on with it")
+    finally:
+        config._ensure_unconfigure()  # noqa: SLF001  # see above
+    return pytest.ExitCode.OK
+
+
 def worker_ended(node: Any) -> None:
     """Keep the usage error that an xdist worker met."""
     error = getattr(node, "workeroutput", {}).get("madengine_usage_error")
@@ -93,11 +146,14 @@ def worker_ended(node: Any) -> None:
 
 def recorder(config: pytest.Config) -> Recorder:
     """The session's recorder, made when the first result comes."""
+    from pytest_madengine import session
     from pytest_madengine.reporting.recorder import Recorder
 
     if RECORDER not in config.stash:
+        ours = session.of(config)
         registered = reversed(config.hook.pytest_madengine_reporters(config=config))  # ours first
-        config.stash[RECORDER] = Recorder([reporter for reporters in registered for reporter in reporters])
+        reporters = [reporter for several in registered for reporter in several]
+        config.stash[RECORDER] = Recorder(reporters, ours.journal, ours.past.jobs)
     return config.stash[RECORDER]
 
 
@@ -107,6 +163,21 @@ def record(config: pytest.Config, report: pytest.TestReport) -> None:
         config.stash.setdefault(CRASHED, []).append(report.nodeid)
     else:
         recorder(config).record_report(report)
+        _stop_if_hopeless(config)
+
+
+def _stop_if_hopeless(config: pytest.Config) -> None:
+    """Begin no more models where the user's limit of infrastructure failures is reached."""
+    from pytest_madengine import session
+    from pytest_madengine.results.result import FailureClass
+
+    most = session.of(config).settings.max_infra_failures
+    if most is None:
+        return
+    failed = [each for each in recorder(config).results.values() if each.failure is FailureClass.INFRASTRUCTURE]
+    running: Any = config.pluginmanager.get_plugin("session")
+    if len(failed) >= most and not running.shouldstop:
+        running.shouldstop = f"{len(failed)} infrastructure failures (--madengine-max-infra-failures={most})"
 
 
 def finish(session: pytest.Session) -> None:
@@ -118,14 +189,42 @@ def finish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if not _asked_for_models(config):
         return
-    _clean_up(config)
+    if not _detached(config):
+        _clean_up(config)
     lost = _unreported(config)
     for result in lost:
         recorder(config).record(result)
+    recorder(config).finish()
     if session.exitstatus == pytest.ExitCode.OK and (
         recorder(config).problems or any(result.failed for result in lost)
     ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if config.option.madengine_exit_codes or config.getini(options.INI_EXIT_CODES):
+        session.exitstatus = _exit_code(session, recorder(config))
+    _close(config)
+
+
+def _exit_code(session: pytest.Session, records: Recorder) -> int:
+    """The contract of the replaced tool, by what went wrong first on a model's way."""
+    from pytest_madengine.results.result import FailureClass
+
+    classes = {result.failure for result in records.results.values() if result.failed}
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR):
+        return int(session.exitstatus)
+    if FailureClass.BUILD in classes:
+        return BUILD_FAILED
+    return RUN_FAILED if classes else OTHER_FAILURE
+
+
+def _close(config: pytest.Config) -> None:
+    from pytest_madengine import session
+    from pytest_madengine.engine import journal
+
+    ours = session.of(config)
+    ours.fleet.leave()
+    ours.journal.write({"kind": journal.END})
+    ours.journal.close()
+    ours.release()
 
 
 def _asked_for_models(config: pytest.Config) -> bool:
@@ -140,14 +239,22 @@ def _asked_for_models(config: pytest.Config) -> bool:
 def _clean_up(config: pytest.Config) -> None:
     """End what a dead process left running; what cannot be ended is told, and costs no row."""
     from pytest_madengine import session
-    from pytest_madengine.engine.run import cancel_leftovers
+    from pytest_madengine.engine import journal, leftovers
+    from pytest_madengine.engine.board import Board
     from pytest_madengine.errors import InfrastructureError
 
     ours = session.of(config)
+    board = Board.of(journal.read(ours.directory.path))
     try:
-        cancel_leftovers(ours.backends, ours.directory)
+        leftovers.cancel(board.in_flight(), ours.backends, ours.journal)
     except InfrastructureError as error:
         recorder(config).problems.append(str(error))
+
+
+def _detached(config: pytest.Config) -> bool:
+    from pytest_madengine import session
+
+    return bool(session.of(config).detached)
 
 
 def _unreported(config: pytest.Config) -> list[Result]:
@@ -157,8 +264,9 @@ def _unreported(config: pytest.Config) -> list[Result]:
     kept = list(session.of(config).directory.kept())
     known = {result.nodeid for result in kept}
     died = [nodeid for nodeid in config.stash.get(CRASHED, []) if nodeid not in known and options.names_model(nodeid)]
-    reported = recorder(config).results
-    return [result for result in (*kept, *map(_unknown, died)) if result.id not in reported]
+    past = session.of(config).past.jobs
+    known_of = recorder(config).results.keys() | {course.id for course in past.values() if course.recorded}
+    return [result for result in (*kept, *map(_unknown, died)) if result.id not in known_of]
 
 
 def _unknown(nodeid: str) -> Result:
@@ -177,13 +285,41 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
     for error in config.stash.get(WORKER_ERRORS, []):
         terminal.write_line(f"ERROR: {error}", red=True)
     records = config.stash.get(RECORDER, None)
-    if records is None or not records.results:
-        return
-    from pytest_madengine.reporting.terminal import table
+    if records and records.results:
+        from pytest_madengine.reporting.terminal import table
 
-    terminal.ensure_newline()
-    terminal.write_sep("=", "models")
-    for line, good in table(records.results.values()):
-        terminal.write_line(line, red=not good)
-    for problem in records.problems:
+        terminal.ensure_newline()
+        terminal.write_sep("=", "models")
+        for line, good in table(records.results.values()):
+            terminal.write_line(line, red=not good)
+    for problem in records.problems if records else []:
         terminal.write_line(f"ERROR: {problem}", red=True)
+    for line in _unfinished(config):
+        terminal.write_line(f"madengine: {line}")
+
+
+def _unfinished(config: pytest.Config) -> list[str]:
+    """What became of models that this session did not see through."""
+    from pytest_madengine import session
+
+    if session.KEY not in config.stash:
+        return []
+    ours = session.of(config)
+    lines = [f"cancelled: {', '.join(map(_title, ours.cancelled))}"] if ours.cancelled else []
+    lines += [f"left running: {', '.join(map(_title, ours.detached))}", _come_back(config)] if ours.detached else []
+    return lines + ([ours.journal.trouble] if ours.journal.trouble else [])
+
+
+def _title(nodeid: str) -> str:
+    return nodeid.rpartition("::")[2]
+
+
+def _come_back(config: pytest.Config) -> str:
+    """The command that takes a left run up again, without what is secret in it."""
+    from pytest_madengine import session
+    from pytest_madengine.secrets import Masker
+
+    context = session.of(config).context
+    given = [arg for arg in config.invocation_params.args if not str(arg).startswith("--madengine-detach")]
+    command = shlex.join(["pytest", *map(str, given), f"--madengine-resume={runid.of(config)}"])
+    return f"to come back: {Masker(context.secrets.values())(command)}"

@@ -164,8 +164,8 @@ def test_a_row_that_cannot_be_written_is_an_error_and_other_rows_go_on(pytester:
     result = pytester.runpytest("--madengine-tags=all", HOST)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["ERROR: broken has no row for models.json::a: no space left on device"])
-    result.stdout.fnmatch_lines(["ERROR: broken has no row for models.json::b: KeyError('color')"])
+    result.stdout.fnmatch_lines(["ERROR: broken could not write a row for models.json::a: no space left on device"])
+    result.stdout.fnmatch_lines(["ERROR: broken could not write a row for models.json::b: KeyError('color')"])
     assert statuses(pytester.path / "perf.csv") == {"a": "SUCCESS", "b": "SUCCESS"}
 
 
@@ -206,17 +206,20 @@ def test_a_job_that_cannot_be_ended_is_told_and_costs_no_row(pytester: pytest.Py
         class Stubborn(HostBackend):
             def states(self, handles):
                 raise InfrastructureError("the engine is gone")
-            def cancel(self, handles):
-                HostBackend.cancel(self, handles)
+            def cancel(self, handles, *, hard=False):
                 raise InfrastructureError("still gone")
-            def _running(self, handles):
-                return []
 
         def pytest_madengine_backends():
             return {"host": Stubborn()}
+
+        def pytest_madengine_pace():
+            from pytest_madengine.engine.lane import Pace
+            return Pace(patience=0.2)
         """
     )
     result = pytester.runpytest("--madengine-tags=a", HOST)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["the engine is gone", "ERROR: * may still run: still gone"])
+    result.stdout.fnmatch_lines(
+        ["a: host out of reach for 0.2 s: the engine is gone", "ERROR: * may still run: still gone"]
+    )
     assert statuses(pytester.path / "perf.csv") == {"a": "FAILURE"}

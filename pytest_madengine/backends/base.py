@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,6 +25,19 @@ class State(str, Enum):
     def over(self) -> bool:
         """Whether nothing more will happen."""
         return self not in (State.PENDING, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a backend says of a job.
+
+    Attributes:
+        state: where it stands.
+        reason: the scheduler's words for that, such as why the job waits; '' where it has none.
+    """
+
+    state: State
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ class Outcome:
         git_commit: of the cloned repository.
         note: what the backend has to say, such as an out-of-memory kill.
         duration: seconds from start to end.
+        ranks: exit code of each node's rank where a job has several; None for one that never finished.
     """
 
     state: State
@@ -98,6 +112,7 @@ class Outcome:
     git_commit: str = ""
     note: str = ""
     duration: float = 0.0
+    ranks: Mapping[int, int | None] = field(default_factory=dict)
 
     def phase(self, name: str) -> Phase | None:
         """The step of that name."""
@@ -105,42 +120,61 @@ class Outcome:
 
 
 class Backend(Protocol):
-    """A place where jobs run. Every question is asked for many jobs at once.
+    """A place where jobs run. Every question is asked for many jobs at once, by one thread.
 
     Attributes:
         name: what `--target` takes.
         deployment: perf.csv's word for it.
         containers: whether jobs need an image.
+        at_once: how many jobs to have in flight unless the user says otherwise.
     """
 
     name: str
     deployment: str
     containers: bool
+    at_once: int
 
     def plan(self, job: Job) -> Plan:
         """What `submit` would hand over; touches nothing."""
         ...
 
     def submit(self, plan: Plan) -> Handle:
-        """Hand the job over.
+        """Hand the job over under its id; a job of that id which is there already is not handed over again.
 
         Raises:
             InfrastructureError: the backend refused it or cannot be reached.
         """
         ...
 
-    def states(self, handles: Sequence[Handle]) -> Mapping[Handle, State]:
-        """Where each job stands, by one question for all of them."""
+    def find(self, folders: Mapping[str, Path]) -> Mapping[str, Handle]:
+        """Those of the jobs (id: folder) that were handed over, by whatever process; the others never were.
+
+        Raises:
+            InfrastructureError: the backend cannot be reached.
+        """
         ...
 
-    def wait(self, handles: Sequence[Handle], seconds: float) -> None:
-        """Sleep, at most `seconds`; a local backend returns at the moment one of the jobs ends."""
+    def states(self, handles: Sequence[Handle]) -> Mapping[Handle, Status]:
+        """Where each job stands, by one question for all of them.
+
+        Raises:
+            InfrastructureError: the backend cannot be reached.
+        """
+        ...
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, from any thread, at the moment one of the jobs ends; a backend that is not told does nothing."""
         ...
 
     def collect(self, handle: Handle) -> Outcome:
         """What a job that is over left; frees what the backend held for it."""
         ...
 
-    def cancel(self, handles: Iterable[Handle]) -> None:
-        """End these jobs and everything they started; returns when they are over."""
+    def cancel(self, handles: Iterable[Handle], *, hard: bool = False) -> None:
+        """End these jobs and everything they started; returns when they are over.
+
+        Args:
+            handles: some may be over already.
+            hard: without a grace period in which they could tidy up.
+        """
         ...

@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_madengine import assets, command
 from pytest_madengine.backends import facts
-from pytest_madengine.backends.base import Handle, Outcome, Plan, State
+from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images import engine
 from pytest_madengine.jobs.job import Devices, Job
@@ -25,6 +25,12 @@ RUN_LABEL, JOB_LABEL = "madengine.run", "madengine.job"
 PRESETS = {"AMD": "docker/amd", "NVIDIA": "docker/nvidia"}
 GRACE = 15
 """Seconds from TERM to KILL; the job's script itself gives the model 5 s and then tidies up."""
+STARTING = 15.0
+"""Seconds in which a living client starts the container that it made."""
+POLL = 0.02
+NAME_TAKEN = "is already in use by container"
+SIGNALLED = 128
+"""Exit codes above are those of processes that a signal ended."""
 STATES = {
     "created": State.PENDING,
     "running": State.RUNNING,
@@ -43,11 +49,12 @@ class DockerBackend:
     name = "docker"
     deployment = "local"
     containers = True
+    at_once = 1
 
     def __init__(self) -> None:
-        self._ended = threading.Event()
+        self._wake: Callable[[], None] = _nothing
         self._dead: set[str] = set()
-        self._watched = False
+        self._listening = False
 
     def plan(self, job: Job) -> Plan:
         """The `docker run` arguments; secrets are named there and travel in the client's environment."""
@@ -85,52 +92,80 @@ class DockerBackend:
 
     def submit(self, plan: Plan) -> Handle:
         """Create and start the container."""
-        self._watch()
+        if found := self.find({plan.job.id: plan.job.directory}):
+            return found[plan.job.id]
         facts.write_script(plan.job)
-        (plan.job.directory / facts.WORKSPACE).mkdir()
+        (plan.job.directory / facts.WORKSPACE).mkdir(exist_ok=True)
         environment = {**engine.client_environment(), **plan.secrets}
+        self._dead.discard(plan.job.id)
         try:
             started = command.run(plan.request, seconds=600, env=environment, mask=Masker(plan.secrets.values()))
-            started.require("docker run")
+            if NAME_TAKEN not in started.output:  # by a client of a dead process, which was only slower
+                started.require("docker run")
         except BaseException:
             self._remove(plan.job.id)
             raise
         return Handle(self.name, plan.job.id, str(plan.job.directory))
 
-    def states(self, handles: Sequence[Handle]) -> Mapping[Handle, State]:
-        """One listing of all our containers."""
+    def find(self, folders: Mapping[str, Path]) -> Mapping[str, Handle]:
+        """By the containers' names, else by what their scripts wrote."""
+        begun = {token: folder for token, folder in folders.items() if (folder / facts.SCRIPT).exists()}
+        known = self._started_of(begun) if begun else set()
+        return {
+            token: Handle(self.name, token, str(folder))
+            for token, folder in begun.items()
+            if token in known or facts.began(folder)
+        }
+
+    def _started_of(self, tokens: Iterable[str]) -> set[str]:
+        """Those that have a container; one that its client does not come to start is removed."""
+        deadline = time.monotonic() + STARTING
+        while (half := self._unstarted(tokens)) and time.monotonic() < deadline:
+            time.sleep(POLL)
+        for token in half:
+            self._remove(token)
+        return set(self._listed()) - half
+
+    def _unstarted(self, tokens: Iterable[str]) -> set[str]:
+        known = self._listed()
+        return {token for token in tokens if known.get(token) is State.PENDING}
+
+    def _listed(self) -> dict[str, State]:
+        """Every container of ours by its name."""
         with engine.translated("docker ps"):
             listed = engine.client().api.containers(all=True, filters={"label": JOB_LABEL})
-        known = {name.lstrip("/"): STATES.get(each["State"], State.LOST) for each in listed for name in each["Names"]}
+        return {name.lstrip("/"): STATES.get(each["State"], State.LOST) for each in listed for name in each["Names"]}
+
+    def states(self, handles: Sequence[Handle]) -> Mapping[Handle, Status]:
+        """One listing of all our containers."""
+        self._listen_once()
+        known = self._listed()
         # the listing lags behind the events
         known |= {name: State.EXITED for name in known if name in self._dead}
-        return {handle: known.get(handle.token) or _without_container(handle) for handle in handles}
+        return {handle: Status(known.get(handle.token) or facts.left(Path(handle.directory))) for handle in handles}
 
-    def wait(self, handles: Sequence[Handle], seconds: float) -> None:
-        """Sleep until the engine reports the end of one of our containers."""
-        self._watch()
-        if not any(handle.token in self._dead for handle in handles):
-            self._ended.wait(seconds)
-        self._ended.clear()
+    def watch(self, wake: Callable[[], None]) -> None:
+        """`wake` is called when the engine reports the end of one of our containers."""
+        self._wake = wake
 
-    def _watch(self) -> None:
-        if not self._watched:
-            self._watched = True
+    def _listen_once(self) -> None:
+        if not self._listening:
+            self._listening = True
             threading.Thread(target=self._listen, args=(int(time.time()) - 1,), daemon=True).start()
 
     def _listen(self, since: int) -> None:
-        """Wake the waiting at each container's end; without the event stream the waiting is only longer."""
+        """Wake at each container's end; without the event stream the next look is only later."""
         import urllib3
 
         filters = {"label": JOB_LABEL, "event": "die"}
         try:
             for event in engine.client().events(since=since, filters=filters, decode=True):
                 self._dead.add(event["Actor"]["Attributes"]["name"])
-                self._ended.set()
+                self._wake()
         except (OSError, InfrastructureError, urllib3.exceptions.HTTPError):
             pass
         finally:
-            self._watched = False
+            self._listening = False
 
     def collect(self, handle: Handle) -> Outcome:
         """What the job left; removes the container."""
@@ -143,29 +178,29 @@ class DockerBackend:
         if os.getuid() and not (directory / facts.EXIT_CODE).exists():
             _take_over(directory, attributes)
         state: dict[str, Any] = attributes.get("State", {})
-        note = "killed for lack of memory" if state.get("OOMKilled") else str(state.get("Error") or "")
-        found = State.EXITED if attributes else _without_container(handle)
+        found, note = _ending(handle, state)
         return facts.outcome(
             directory,
             found,
             exit_code=state.get("ExitCode"),
             node=platform.node(),
             duration=_seconds(state),
-            note="its container vanished" if found is State.LOST else note,
+            note=note,
         )
 
-    def cancel(self, handles: Iterable[Handle]) -> None:
+    def cancel(self, handles: Iterable[Handle], *, hard: bool = False) -> None:
         """TERM to the job's script, which ends the model and tidies up; KILL after that."""
         handles = list(handles)
         if not handles:
             return
         names = [handle.token for handle in handles]
-        stopped = command.run(["docker", "stop", "-t", str(GRACE), *names], seconds=GRACE * len(names) + 60)
+        request = ["docker", "kill", *names] if hard else ["docker", "stop", "-t", str(GRACE), *names]
+        stopped = command.run(request, seconds=GRACE * len(names) + 60)
         deadline = time.monotonic() + GRACE
-        while not all(state.over for state in self.states(handles).values()):
+        while not all(status.state.over for status in self.states(handles).values()):
             if time.monotonic() > deadline:
-                raise InfrastructureError(f"docker stop failed (exit {stopped.code}): {stopped.output.strip()}")
-            time.sleep(0.02)
+                raise InfrastructureError(f"{' '.join(request[:2])}: exit {stopped.code}: {stopped.output.strip()}")
+            time.sleep(POLL)
 
     def _keep_output(self, handle: Handle) -> None:
         """Add to the log what came before the job's script could open it; nothing where Docker will not say."""
@@ -189,9 +224,22 @@ class DockerBackend:
         command.run(["docker", "rm", "--force", "--volumes", name], seconds=120)
 
 
-def _without_container(handle: Handle) -> State:
-    """Where a job stands whose container somebody has removed."""
-    return State.EXITED if (Path(handle.directory) / facts.EXIT_CODE).exists() else State.LOST
+def _nothing() -> None:
+    """Nobody wants to be woken."""
+
+
+def _ending(handle: Handle, state: Mapping[str, Any]) -> tuple[State, str]:
+    """How a job ended, and what Docker says of it; `state` is empty where its container is gone."""
+    finished = (Path(handle.directory) / facts.EXIT_CODE).exists()
+    if state.get("OOMKilled"):
+        return State.EXITED, "killed for lack of memory"
+    if finished:
+        return State.EXITED, str(state.get("Error") or "")
+    if not state:
+        return State.LOST, "its container vanished"
+    if state.get("ExitCode", 0) > SIGNALLED:
+        return State.LOST, f"its container was ended by signal {state['ExitCode'] - SIGNALLED}"
+    return State.EXITED, str(state.get("Error") or "")
 
 
 def _take_over(directory: Path, attributes: Mapping[str, Any]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pytest_madengine.backends.base import Outcome, Phase, State
 from pytest_madengine.jobs.job import Job
 
+ARTIFACTS = "artifacts"
+ENDED = "ended"
 EXIT_CODE = "exit_code"
 LOG = "run.log"
+PHASES = "phases"
 SCRIPT = "run.sh"
+STARTED = "started"
 WORKSPACE = "workspace"
 
 
@@ -24,26 +29,40 @@ def write_script(job: Job) -> Path:
     return script
 
 
+def began(directory: Path) -> bool:
+    """Whether the job's script did anything, or the job was collected before it came to that."""
+    return any((directory / name).exists() for name in (STARTED, EXIT_CODE, ENDED))
+
+
+def left(directory: Path) -> State:
+    """Where a job stands of which its backend knows nothing any more."""
+    return State.EXITED if (directory / EXIT_CODE).exists() else State.LOST
+
+
 def outcome(
     directory: Path, state: State, *, exit_code: int | None, node: str, duration: float, note: str = ""
 ) -> Outcome:
     """What a job left, with what its backend knows of its end.
 
-    The script's own exit code wins over the backend's, which may be that of a wrapper.
+    The script's own exit code wins over the backend's, which may be that of a wrapper. A duration that the backend does
+    not know (0) is that of the script's steps.
     """
     shutil.rmtree(directory / WORKSPACE, ignore_errors=True)
+    if not began(directory) and directory.is_dir():
+        (directory / ENDED).touch()  # or nobody could tell that it was ever handed over
     written = _text(directory / EXIT_CODE)
-    artifacts = directory / "artifacts"
+    artifacts = directory / ARTIFACTS
+    steps = phases(_text(directory / PHASES))
     return Outcome(
         state=state,
         exit_code=int(written) if written.removeprefix("-").isdecimal() else exit_code,
         log=directory / LOG,
         artifacts={path.name: path for path in sorted(artifacts.iterdir())} if artifacts.is_dir() else {},
-        phases=phases(_text(directory / "phases")),
+        phases=steps,
         node=node,
         git_commit=_text(directory / "git_commit"),
         note=note,
-        duration=duration,
+        duration=duration or _span(steps),
     )
 
 
@@ -63,6 +82,10 @@ def phases(text: str) -> tuple[Phase, ...]:
                 -1 if begun else int(log_to),
             )
     return tuple(found.values())
+
+
+def _span(steps: Sequence[Phase]) -> float:
+    return max((step.ended for step in steps), default=0.0) - min((step.started for step in steps), default=0.0)
 
 
 def _text(path: Path) -> str:

@@ -10,14 +10,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pytest_madengine.backends.base import Handle
+from filelock import FileLock, Timeout
+
 from pytest_madengine.errors import UserError
+from pytest_madengine.jobs.job import Job
 from pytest_madengine.results.result import Result
 
 TOP = ".madengine"
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 LONGEST = 60
+
+
+def job_prefix(run_id: str) -> str:
+    """What the ids of a run's jobs begin with; the folder's name follows."""
+    return f"madengine-{run_id}-"
 
 
 def check(place: Path) -> None:
@@ -72,6 +80,10 @@ class RunDirectory:
         """What dynamic scripts gave."""
         return self.path / "discovery"
 
+    def job(self, job_id: str) -> Path:
+        """The folder of a job."""
+        return self.path / "jobs" / job_id.removeprefix(f"{job_prefix(self.run_id)}")
+
     def new_job(self, nodeid: str) -> Path:
         """A folder for one attempt at an item; its name is safe for containers and file systems.
 
@@ -101,19 +113,36 @@ class RunDirectory:
     def kept(self) -> Iterator[Result]:
         """Every result that a process of this session wrote down."""
         for path in sorted(self.path.glob("jobs/*/result.json")):
-            yield Result.from_json(path.read_text(encoding="utf-8"))
+            yield result_in(path.parent)
 
-    def note(self, handle: Handle) -> None:
-        """Remember what is in flight."""
-        new = Path(handle.directory) / "handle.new"
-        new.write_text(json.dumps(handle.to_json()), encoding="utf-8")
-        new.replace(new.with_name("handle.json"))
+    def note(self, job: Job) -> None:
+        """Write down what is about to be submitted, so that a later process can go on with it."""
+        (job.directory / "job.json").write_text(json.dumps(job.to_json()), encoding="utf-8")
 
-    def forget(self, handle: Handle) -> None:
-        """It is over and collected."""
-        (Path(handle.directory) / "handle.json").unlink(missing_ok=True)
 
-    def in_flight(self) -> list[Handle]:
-        """What some process of this session submitted and nobody collected."""
-        found = sorted(self.path.glob("jobs/*/handle.json"))
-        return [Handle(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
+def lock(run: Path) -> FileLock:
+    """What the session holds that a run belongs to."""
+    return FileLock(run / "lock")
+
+
+def in_use(run: Path) -> bool:
+    """Whether a living session has this run."""
+    try:
+        with lock(run).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def noted(folder: Path) -> dict[str, Any] | None:
+    """What `note` wrote down in a job's folder; None where nothing was submitted from there."""
+    path = folder / "job.json"
+    if not path.exists():
+        return None
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def result_in(folder: Path) -> Result:
+    """The Result that `keep` wrote down there."""
+    return Result.from_json((folder / "result.json").read_text(encoding="utf-8"))

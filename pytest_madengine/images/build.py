@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_madengine import command
+from pytest_madengine.engine.board import Phase
 from pytest_madengine.errors import BuildError, InfrastructureError
 from pytest_madengine.images import dockerfile as dockerfiles
 from pytest_madengine.images import engine
@@ -28,6 +29,11 @@ TOOLS = ("docker/common", "scripts/common/tools")
 STEP = re.compile(r"^#(\d+) (\[.*)$")
 ERROR = re.compile(r"^#(\d+) ERROR: ?(.*)$")
 TAIL = 20
+Doing = Callable[[Phase, str], None]
+
+
+def _nobody(_: Phase, __: str) -> None:
+    """Nobody wants to be told."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def context_folder(project: Path, dockercontext: str, prefix: str) -> Path:
     return project if "primus" in prefix.lower() or not docker.is_dir() else docker
 
 
-def build(recipe: Recipe, records: Path) -> Image:
+def build(recipe: Recipe, records: Path, doing: Doing = _nobody) -> Image:
     """The image of this recipe: built unless one of the same content is there.
 
     Processes that want the same image wait for the one that builds it, and share its failure too.
@@ -76,18 +82,23 @@ def build(recipe: Recipe, records: Path) -> Image:
     Args:
         recipe: what to build.
         records: this session's folder for build logs and outcomes.
+        doing: told when a pull or the build begins, and of what.
 
     Raises:
         BuildError: the build failed; holds the failing step and the end of the log.
         InfrastructureError: the engine or a base image is out of reach.
     """
     engine.require_buildx()
-    bases = {name: engine.digest(engine.local_or_pulled(name)) for name in _external(recipe)}
+    bases = {name: _base_digest(name, doing) for name in _external(recipe)}
     content = _content(recipe, bases)
     folder = records / f"{recipe.name}-{content[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(_locks() / f"image-{content[:16]}.lock"):
-        return _recorded(folder) or _built(recipe, bases, content, folder)
+        return _recorded(folder) or _built(recipe, bases, content, folder, doing)
+
+
+def _base_digest(name: str, doing: Doing) -> str:
+    return engine.digest(engine.local_or_pulled(name, lambda reference: doing(Phase.PULLING, reference)))
 
 
 def _locks() -> Path:
@@ -121,10 +132,12 @@ def _recorded(folder: Path) -> Image | None:
     return Image(**noted)
 
 
-def _built(recipe: Recipe, bases: Mapping[str, str], content: str, folder: Path) -> Image:
+def _built(recipe: Recipe, bases: Mapping[str, str], content: str, folder: Path, doing: Doing) -> Image:
     reference, log, record = f"ci-{recipe.name}:{content[:16]}", folder / "build.log", folder / "image.json"
     started = time.monotonic()
     known = engine.inspect(reference)
+    if not known:
+        doing(Phase.BUILDING, _relative(recipe.dockerfile, recipe.project))
     try:
         attributes = known or _buildx(recipe, reference, log)
     except BuildError as error:

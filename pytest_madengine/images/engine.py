@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import docker
 
 HINT = "start Docker, set DOCKER_HOST, or run without it: --target=host"
+
+
+def _nobody(_: str) -> None:
+    """Nobody wants to be told of pulls."""
 
 
 @cache
@@ -92,9 +96,13 @@ def pull(reference: str) -> dict[str, Any]:
     return pulled
 
 
-def local_or_pulled(reference: str) -> dict[str, Any]:
-    """A local image as it is; one that is missing is pulled."""
-    return inspect(reference) or pull(reference)
+def local_or_pulled(reference: str, pulling: Callable[[str], None] = _nobody) -> dict[str, Any]:
+    """A local image as it is; one that is missing is pulled, of which `pulling` is told."""
+    found = inspect(reference)
+    if found is None:
+        pulling(reference)
+        found = pull(reference)
+    return found
 
 
 def digest(attributes: dict[str, Any]) -> str:

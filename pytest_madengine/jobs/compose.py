@@ -12,6 +12,7 @@ from typing import Any
 from pytest_madengine import assets
 from pytest_madengine.context.context import Context, Script, parse_gpus
 from pytest_madengine.context.machine import Machine
+from pytest_madengine.engine.rundir import job_prefix
 from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, UserError, nearest
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs.job import Devices, Job, Mount
@@ -84,10 +85,8 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         project=source.root,
         env={name: value for name, value in variables.items() if not is_secret(name)},
         secrets={
-            **secrets_of_environment(session.environ),
-            **_credential_variables(model, credential),
-            **{name: Secret(value) for name, value in variables.items() if is_secret(name)},
-            **{name: Secret(value) for name, value in context.secrets.items()},
+            **secrets(model, session),
+            **{name: Secret(variables[name]) for name in variables.keys() - context.secrets.keys() if is_secret(name)},
         },
         limit=limit(model, context, session.timeout),
         image=image,
@@ -99,9 +98,25 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     )
 
 
+def secrets(model: Model, session: Session) -> dict[str, Secret]:
+    """What the job may not show: of the user's shell, the card's credential, card and context.
+
+    Raises:
+        UserError: the card names a credential that is not there.
+    """
+    context = session.context
+    variables = {**model.env_vars, **context.env_vars, **context.docker_env_vars}
+    return {
+        **secrets_of_environment(session.environ),
+        **credential_variables(model, session),
+        **{name: Secret(value) for name, value in variables.items() if is_secret(name)},
+        **{name: Secret(value) for name, value in context.secrets.items()},
+    }
+
+
 def job_id(run: str, directory: Path) -> str:
     """Unique on every host, and valid as a container's name."""
-    return f"madengine-{run}-{directory.name}"
+    return f"{job_prefix(run)}{directory.name}"
 
 
 def limit(model: Model, context: Context, option: float | None) -> float | None:
@@ -253,10 +268,7 @@ def _credential(model: Model, session: Session) -> Mapping[str, Any]:
 
 def credential_variables(model: Model, session: Session) -> dict[str, Secret]:
     """The card's credential as `<CRED>_<KEY>` variables, for builds and runs."""
-    return _credential_variables(model, _credential(model, session))
-
-
-def _credential_variables(model: Model, credential: Mapping[str, Any]) -> dict[str, Secret]:
+    credential = _credential(model, session)
     return {f"{model.cred}_{key.upper()}": Secret(value) for key, value in credential.items()}
 
 

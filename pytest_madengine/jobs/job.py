@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_madengine.images.image import Image
 from pytest_madengine.launchers.base import Topology
@@ -45,6 +46,7 @@ class Job:
         limit: seconds for the whole run; None for no limit.
         image: None where nothing is to be containerised.
         options: raw `docker run` options of the card.
+        avoid: host names of nodes on which earlier attempts failed; targets of one node have no choice.
     """
 
     id: str
@@ -62,3 +64,37 @@ class Job:
     cpus: str = ""
     options: tuple[str, ...] = ()
     topology: Topology = field(default_factory=Topology)
+    avoid: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the values of secrets; see `from_json`."""
+        plain = {
+            "directory": str(self.directory),
+            "project": str(self.project),
+            "secrets": {},
+            "image": self.image.to_json() if self.image else None,
+            "mounts": [asdict(mount) for mount in self.mounts],
+            "devices": asdict(self.devices),
+            "topology": asdict(self.topology),
+        }
+        return {**vars(self), **plain}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], secrets: Mapping[str, Secret]) -> Job:
+        """The Job that `to_json` gave, with its secrets found anew."""
+        made = {
+            "directory": Path(data["directory"]),
+            "project": Path(data["project"]),
+            "secrets": secrets,
+            "image": Image(**data["image"]) if data["image"] else None,
+            "mounts": tuple(Mount(**mount) for mount in data["mounts"]),
+            "devices": Devices(**{key: _tuple(value) for key, value in data["devices"].items()}),
+            "options": tuple(data["options"]),
+            "topology": Topology(**data["topology"]),
+            "avoid": tuple(data["avoid"]),
+        }
+        return cls(**{**data, **made})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

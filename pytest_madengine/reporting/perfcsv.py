@@ -11,6 +11,7 @@ import fcntl
 import io
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import IO, Any
 from pytest_madengine.errors import UserError
 from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
 from pytest_madengine.results.result import Result, Row
+
+PAUSE = 0.5
+"""Seconds between two rewritings of perf_entry."""
 
 
 class PerfCsv:
@@ -33,6 +37,14 @@ class PerfCsv:
         """Append the result's rows."""
         append_csv(self._path, PERF_COLUMNS, [row.columns for row in result.rows])
 
+    def sizes(self) -> Mapping[str, int]:
+        """See `Appending`."""
+        return _sizes(self._path)
+
+    def write_missing(self, result: Result, sizes: Mapping[str, int]) -> None:
+        """See `Appending`."""
+        append_csv(self._path, PERF_COLUMNS, [row.columns for row in result.rows], sizes.get(str(self._path)))
+
 
 class PerfSuper:
     """perf_super.csv and .json: rows with their configuration and further columns; they grow like perf.csv."""
@@ -40,25 +52,50 @@ class PerfSuper:
     name = "perf_super"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._csv = folder / "perf_super.csv"
+        self._json = folder / "perf_super.json"
 
     def write(self, result: Result) -> None:
         """Append the result's records."""
+        self.write_missing(result, {})
+
+    def sizes(self) -> Mapping[str, int]:
+        """See `Appending`."""
+        return _sizes(self._csv, self._json)
+
+    def write_missing(self, result: Result, sizes: Mapping[str, int]) -> None:
+        """See `Appending`."""
         records = [super_record(row) for row in result.rows]
-        append_csv(self._folder / "perf_super.csv", SUPER_COLUMNS, map(_flat, records))
-        append_json(self._folder / "perf_super.json", records)
+        append_csv(self._csv, SUPER_COLUMNS, map(_flat, records), sizes.get(str(self._csv)))
+        append_json(self._json, records, sizes.get(str(self._json)))
 
 
 class PerfEntry:
-    """perf_entry and perf_entry_super: the last result alone."""
+    """perf_entry and perf_entry_super: the last result alone, which stands in perf.csv already.
+
+    Of many results that come in a rush those are left out that the next one would replace at once.
+    """
 
     name = "perf_entry"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._last: Result | None = None
+        self._written = 0.0
 
     def write(self, result: Result) -> None:
-        """Replace what the files hold."""
+        """Replace what the files hold, now or with `finish`."""
+        self._last = result
+        if time.monotonic() - self._written > PAUSE:
+            self.finish()
+
+    def finish(self) -> None:
+        """See `Finishing`."""
+        if self._last:
+            self._replace(self._last)
+        self._last, self._written = None, time.monotonic()
+
+    def _replace(self, result: Result) -> None:
         records = [super_record(row) for row in result.rows]
         replace_csv(self._folder / "perf_entry.csv", PERF_COLUMNS, [row.columns for row in result.rows])
         replace_json(self._folder / "perf_entry.json", records if len(records) > 1 else records[0])
@@ -90,8 +127,16 @@ def check(path: Path) -> None:
             _require_columns(path, header, PERF_COLUMNS)
 
 
-def append_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def append_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], unless_behind: int | None = None
+) -> None:
     """Append rows; a file's own header decides the order and may have further columns.
+
+    Args:
+        path: the file.
+        columns: what a new file's header holds.
+        rows: what to append.
+        unless_behind: rows that stand behind this position are there already; part of one at the end is taken away.
 
     Raises:
         UserError: the header lacks one of `columns`.
@@ -100,14 +145,22 @@ def append_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
         header = _header(path, file)
         if header:
             _require_columns(path, header, columns)
+        lines = [_encoded(_csv_line(cells)) for cells in _cells(header or columns, rows)]
+        if unless_behind is not None:
+            lines = _missing(file, lines, unless_behind)
         file.seek(0, os.SEEK_END)
-        mend = "" if _ends_line(file) else "\n"
-        text = mend + ("" if header else _csv_text([columns]))
-        file.write(_encoded(text + _csv_text(_cells(header or columns, rows))))
+        mend = b"" if _ends_line(file) else b"\n"
+        head = b"" if header else _encoded(_csv_line(columns))
+        file.write(b"".join([mend, head, *lines]))
 
 
-def append_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def append_json(path: Path, records: Sequence[Mapping[str, Any]], unless_behind: int | None = None) -> None:
     """Append records to a file that holds a JSON list, by writing over its closing bracket.
+
+    Args:
+        path: the file.
+        records: what to append.
+        unless_behind: records that stand behind this position are there already.
 
     Raises:
         UserError: the file holds something else.
@@ -117,6 +170,8 @@ def append_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         text = json.dumps(list(records), indent=2)
         if not size:
             file.write(text.encode())
+            return
+        if unless_behind is not None and text[1:-1].strip().encode() in _behind(file, unless_behind - len("\n]")):
             return
         file.seek(max(0, size - 4096))
         end = file.read()
@@ -138,6 +193,25 @@ def replace_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 def replace_json(path: Path, value: Any) -> None:
     """Write a whole JSON file, atomically."""
     _replace(path, json.dumps(value, indent=2))
+
+
+def _sizes(*paths: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_size if path.exists() else 0 for path in paths}
+
+
+def _behind(file: IO[bytes], position: int) -> bytes:
+    file.seek(max(0, position))
+    return file.read()
+
+
+def _missing(file: IO[bytes], lines: Sequence[bytes], position: int) -> list[bytes]:
+    """The lines that do not stand behind a position of the file; an unfinished one at its end is cut off."""
+    behind = _behind(file, position)
+    missing = [line for line in lines if line not in behind]
+    unfinished = behind.rpartition(b"\n")[2]
+    if unfinished and any(line.startswith(unfinished) for line in missing):
+        file.truncate(position + len(behind) - len(unfinished))
+    return missing
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

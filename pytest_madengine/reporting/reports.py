@@ -21,17 +21,15 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     attempt = _attempt(item)
     if attempt is None:
         return
-    if report.when == "setup":
-        if report.passed and attempt.result:
-            report.duration = 0.0
-        elif not report.passed:
-            _conclude(attempt, call, report)
+    if report.when == "setup" and not report.passed:
+        _conclude(attempt, call, report)
     elif attempt.result:
-        report.duration = attempt.result.duration
-    else:
+        report.duration = attempt.result.duration if report.when == "call" else 0.0
+    elif report.when == "call":
         attempt.discard()
     if attempt.result and (report.when == "call" or not report.passed):
-        attach(report, attempt.result)
+        for result in (*attempt.earlier, attempt.result):
+            attach(report, result)
 
 
 def _attempt(item: pytest.Item) -> Attempt | None:

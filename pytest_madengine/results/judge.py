@@ -43,7 +43,9 @@ class Verdict:
     rows: tuple[Row, ...] = field(default=())
 
 
-def judge(common: Mapping[str, str], outcome: Outcome, measured: Measured, limit: float | None) -> Verdict:
+def judge(
+    common: Mapping[str, str], outcome: Outcome, measured: Measured, limit: float | None, ranks: int = 1
+) -> Verdict:
     """The verdict on a run; every value that was measured stands in a row, whatever the verdict.
 
     Args:
@@ -51,8 +53,11 @@ def judge(common: Mapping[str, str], outcome: Outcome, measured: Measured, limit
         outcome: what happened.
         measured: what was read.
         limit: the time limit, for the words of a timeout.
+        ranks: how many nodes the job was to run on.
     """
     trouble, failure = _trouble(outcome, measured, limit)
+    if not trouble:
+        trouble, failure = _rank_trouble(outcome, ranks)
     rows = _rows(common, measured, failed=bool(trouble))
     if reason := trouble or _missing(measured):
         return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows)
@@ -76,6 +81,16 @@ def _trouble(outcome: Outcome, measured: Measured, limit: float | None) -> tuple
         return f"time limit{seconds} exceeded{_in_step(_cut_short(outcome))}", FailureClass.MODEL
     in_log = f"error in the log: {measured.error}" if measured.error else ""
     return _exit_trouble(outcome) or in_log, FailureClass.MODEL
+
+
+def _rank_trouble(outcome: Outcome, ranks: int) -> tuple[str, FailureClass]:
+    """A job of several nodes is only as good as the worst of its ranks."""
+    codes = {rank: outcome.ranks.get(rank) for rank in range(ranks)} if ranks > 1 else {}
+    lost = [str(rank) for rank, code in codes.items() if code is None]
+    if lost:
+        return f"rank {', '.join(lost)} of {ranks} never finished", FailureClass.INFRASTRUCTURE
+    failed = [f"{rank} (exit code {code})" for rank, code in codes.items() if code]
+    return (f"rank {', '.join(failed)} of {ranks} failed" if failed else ""), FailureClass.MODEL
 
 
 def _exit_trouble(outcome: Outcome) -> str:

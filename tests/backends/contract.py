@@ -7,27 +7,40 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from pytest_madengine.backends.base import Handle, State
+from pytest_madengine.backends.base import Handle, State, Status
+from pytest_madengine.jobs.job import Job
 from tests.backends import servers
-from tests.backends.support import Bench, Spy, Submitter, files, text, until, write
+from tests.backends.support import Bench, Spy, Submitter, files, read, text, until, write
 
 WAIT_FOR_GO = 'until [ -e "$MADENGINE_JOB/go" ]; do sleep 0.02; done\n'
 SHOW_ENVIRONMENT = "import json, os\njson.dump(dict(os.environ), open('../environment.json', 'w'))\n"
 SHOW_ARGUMENTS = 'for argument in "$@"; do printf "<%s>\\n" "$argument"; done\n'
 KILL_THE_JOB = "kill -KILL $(ps -o ppid= -p $PPID); sleep 60\n"
+COUNT = 'echo ran >> "$MADENGINE_PROJECT/runs"\n'
+PROMPT = 5.0
+"""Seconds within which what should happen at once has happened, on a busy machine too."""
+HARD = pytest.mark.parametrize("hard", [False, True], ids=["gently", "hard"])
 HIDDEN = "hunter2 'is' my $password"
 
 
 def go(handle: Handle) -> None:
     """Let a waiting model go on."""
     (Path(handle.directory) / "go").touch()
+
+
+def runs(bench: Bench) -> int:
+    """How often a model ran that begins with COUNT."""
+    return len(read(bench.project / "runs").splitlines())
 
 
 class Outcomes:
@@ -301,7 +314,7 @@ class Results:
         handles = [bench.submit(bench.job(script, env_vars={"WHO": who})) for who in ("one", "two", "three")]
         for handle, who in zip(handles, ("one", "two", "three"), strict=True):
             until(functools.partial(bench.says, handle, f"I am {who}"))
-        assert set(bench.backend.states(handles).values()) == {State.RUNNING}
+        assert {bench.state(handle) for handle in handles} == {State.RUNNING}
         for handle in handles:
             go(handle)
         for handle, who in zip(handles, ("one", "two", "three"), strict=True):
@@ -315,6 +328,25 @@ class Results:
         assert left >= {"run.sh", "run.log", "exit_code", "phases", "artifacts"}
         assert "workspace" not in left
         assert bench.held() == []
+
+    def test_a_named_file_that_never_came(self, bench: Bench) -> None:
+        outcome = bench.run("echo 1 > else.txt\n", multiple_results="never.csv")
+        assert (outcome.exit_code, outcome.artifacts) == (0, {})
+
+    def test_no_folder_for_them(self, bench: Bench) -> None:
+        outcome = bench.run('echo 1 > a.csv; rm -r "$MADENGINE_JOB/artifacts"; exit 3\n')
+        assert (outcome.exit_code, outcome.artifacts) == (3, {})
+
+    def test_none_of_a_job_that_was_killed_as_a_whole(self, bench: Bench) -> None:
+        assert bench.run(f"echo 1 > a.csv; {KILL_THE_JOB}").artifacts == {}
+
+    def test_a_folder_that_somebody_removed(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job("exit 3\n"))
+        bench.await_end(handle)
+        shutil.rmtree(handle.directory)
+        outcome = bench.collect(handle)
+        assert (outcome.exit_code, outcome.artifacts, outcome.phases) == (3, {}, ())
+        assert not Path(handle.directory).exists()
 
     WRITE = "echo 1 > a.csv; mkdir -m 700 deep; echo 2 > ../b.json; touch deep/file\n"
 
@@ -346,16 +378,19 @@ class Cancelling:
         "moved away": "setsid bash -c 'trap \"\" TERM; sleep {nap} & sleep {nap}' & setsid sleep {nap} & sleep {nap}\n",
     }
 
-    def test_nothing_that_a_model_started_survives(self, bench: Bench) -> None:
+    @HARD
+    def test_nothing_that_a_model_started_survives(self, bench: Bench, *, hard: bool) -> None:
         scripts = [script.format(nap=bench.nap) for script in self.STUBBORN.values()]
         handles = [bench.submit(bench.job(script, name=f"m{n}", scripts=f"s{n}")) for n, script in enumerate(scripts)]
         until(lambda: len(bench.sleeping()) == 13)
-        busy = time.process_time()
-        bench.backend.cancel(handles)
+        busy, started = time.process_time(), time.monotonic()
+        bench.backend.cancel(handles, hard=hard)
         assert time.process_time() - busy < 2
+        assert not hard or time.monotonic() - started < PROMPT
         assert bench.sleeping() == []
-        assert all(state.over for state in bench.backend.states(handles).values())
-        assert [bench.collect(handle).exit_code for handle in handles] == [143] * len(handles)
+        assert all(status.state.over for status in bench.backend.states(handles).values())
+        codes = {bench.collect(handle).exit_code for handle in handles}
+        assert codes <= {-9, 137} if hard else codes == {143}
         assert bench.held() == []
 
     def test_an_obedient_model_ends_at_once_and_keeps_what_it_wrote(self, bench: Bench) -> None:
@@ -370,23 +405,57 @@ class Cancelling:
         assert set(outcome.artifacts) == {"a.csv"}
         assert not (outcome.log.parent / "workspace").exists()
 
-    def test_before_the_model_has_begun(self, bench: Bench) -> None:
+    @HARD
+    def test_before_the_model_has_begun(self, bench: Bench, *, hard: bool) -> None:
         for _ in range(5):
             handle = bench.submit(bench.job(f"sleep {bench.nap}\n"))
             started = time.monotonic()
-            bench.backend.cancel([handle])
+            bench.backend.cancel([handle], hard=hard)
             assert time.monotonic() - started < 10
             assert bench.state(handle).over
             assert bench.collect(handle).exit_code != 0
         assert bench.sleeping() == []
         assert bench.held() == []
 
-    def test_after_the_end_changes_nothing(self, bench: Bench) -> None:
+    PHASES: ClassVar = ["prepare", "pre_script_1", "model", "post_script_1"]
+
+    @HARD
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_in_every_phase(self, bench: Bench, phase: str, *, hard: bool) -> None:
+        handle = bench.submit(_sleeping_in(bench, phase))
+        until(bench.sleeping)
+        started = time.monotonic()
+        bench.backend.cancel([handle], hard=hard)
+        assert time.monotonic() - started < PROMPT
+        assert bench.sleeping() == []
+        outcome = bench.collect(handle)
+        assert outcome.exit_code not in (0, None)
+        until_then = self.PHASES[: self.PHASES.index(phase) + 1]
+        assert [(step.name, step.code) for step in outcome.phases] == [
+            (name, -1 if name == phase else 0) for name in until_then
+        ]
+        kept = set() if hard or phase not in self.PHASES[2:] else {"a.csv"}
+        assert set(outcome.artifacts) == kept
+        assert bench.held() == []
+
+    @HARD
+    def test_after_the_end_changes_nothing(self, bench: Bench, *, hard: bool) -> None:
         handle = bench.submit(bench.job("echo 1 > a.csv\n"))
-        until(lambda: bench.state(handle).over)
-        bench.backend.cancel([handle])
+        bench.await_end(handle)
+        bench.backend.cancel([handle], hard=hard)
         outcome = bench.collect(handle)
         assert (outcome.state, outcome.exit_code, set(outcome.artifacts)) == (State.EXITED, 0, {"a.csv"})
+
+    def test_hard_in_the_middle_of_a_gentle_one(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job(f"trap '' TERM; sleep {bench.nap} & sleep {bench.nap}\n"))
+        until(lambda: len(bench.sleeping()) == 2)
+        started = time.monotonic()
+        gently = threading.Thread(target=bench.backend.cancel, args=([handle],))
+        gently.start()
+        bench.backend.cancel([handle], hard=True)
+        gently.join()
+        assert time.monotonic() - started < PROMPT
+        assert bench.sleeping() == []
 
     def test_twice_and_after_collection_and_nothing_at_all(self, bench: Bench) -> None:
         handle = bench.submit(bench.job(f"sleep {bench.nap}\n"))
@@ -416,13 +485,270 @@ class Cancelling:
         assert "the model ran" not in text(outcome)
 
 
+def _sleeping_in(bench: Bench, phase: str) -> Job:
+    """A job that sleeps in one of its steps: in the first because it finds a strange `cp`."""
+    nap = {phase: f"sleep {bench.nap}\n"}
+    tools = bench.folder / "tools"
+    write(tools / "cp", "#!/bin/sh\n" + nap.get("prepare", 'exec /bin/cp "$@"\n')).chmod(0o755)
+    for name in ("pre_script_1", "post_script_1"):
+        write(bench.project / f"{name}.sh", nap.get(name, "true\n"))
+    return bench.job(
+        f"echo 1 > a.csv\n{nap.get('model', '')}",
+        env_vars={"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin"},
+        context={
+            "pre_scripts": ["pre_script_1.sh"],
+            "post_scripts": ["post_script_1.sh"],
+            "docker_mounts": {str(tools): str(tools)},
+        },
+    )
+
+
+class Submitting:
+    """Jobs that are handed over more than once."""
+
+    def test_twice(self, bench: Bench) -> None:
+        job = bench.job(COUNT + WAIT_FOR_GO)
+        handle = bench.submit(job)
+        assert bench.submit(job) == handle
+        self._ran_once(bench, handle)
+
+    def test_by_another_backend(self, bench: Bench) -> None:
+        job = bench.job(COUNT + WAIT_FOR_GO)
+        handle = bench.submit(job)
+        other = bench.fresh_backend()
+        assert other.submit(other.plan(job)) == handle
+        self._ran_once(bench, handle)
+
+    def test_by_another_process(self, bench: Bench, submitter: Submitter) -> None:
+        script = COUNT + WAIT_FOR_GO
+        job = bench.job(script)
+        handle = bench.submit(job)
+        assert submitter.submit(script, job) == handle
+        self._ran_once(bench, handle)
+
+    def test_after_another_process_was_killed(self, bench: Bench, submitter: Submitter) -> None:
+        script = COUNT + WAIT_FOR_GO
+        job = bench.job(script)
+        handle = submitter.submit(script, job)
+        submitter.kill()
+        assert bench.submit(job) == handle
+        self._ran_once(bench, handle)
+
+    def test_by_many_at_the_same_time(self, bench: Bench) -> None:
+        job = bench.job(COUNT + WAIT_FOR_GO)
+        backends = [bench.fresh_backend() for _ in range(4)]
+        with ThreadPoolExecutor(len(backends)) as pool:
+            handles = set(pool.map(lambda backend: backend.submit(backend.plan(job)), backends))
+        assert len(handles) == 1
+        bench.submitted += handles
+        self._ran_once(bench, *handles)
+
+    def test_one_that_could_not_be_handed_over_can_be(self, bench: Bench) -> None:
+        job = bench.job(COUNT + WAIT_FOR_GO)
+        write(job.directory / "run.sh", "what a process left that was killed before it came to more\n")
+        assert bench.find(job) is None
+        self._ran_once(bench, bench.submit(job))
+
+    @staticmethod
+    def _ran_once(bench: Bench, handle: Handle) -> None:
+        go(handle)
+        assert bench.finish(handle).exit_code == 0
+        assert bench.held() == []
+        assert runs(bench) == 1
+
+    def test_after_its_end(self, bench: Bench) -> None:
+        job = bench.job(f"{COUNT}exit 3\n")
+        bench.await_end(bench.submit(job))
+        other = bench.fresh_backend()
+        for backend in (bench.backend, other):
+            assert backend.states([backend.submit(backend.plan(job))])
+        outcome = other.collect(other.submit(other.plan(job)))
+        assert (outcome.state, outcome.exit_code) == (State.EXITED, 3)
+        assert runs(bench) == 1
+
+    def test_after_it_was_collected(self, bench: Bench) -> None:
+        job = bench.job(f"{COUNT}echo 1 > a.csv; exit 3\n")
+        bench.finish(bench.submit(job))
+        for backend in (bench.backend, bench.fresh_backend()):
+            handle = backend.submit(backend.plan(job))
+            assert backend.states([handle]) == {handle: Status(State.EXITED)}
+            outcome = backend.collect(handle)
+            assert (outcome.state, outcome.exit_code, set(outcome.artifacts)) == (State.EXITED, 3, {"a.csv"})
+        assert runs(bench) == 1
+        assert bench.held() == []
+
+    @HARD
+    def test_after_it_was_cancelled_and_collected(self, bench: Bench, *, hard: bool) -> None:
+        job = bench.job(f"{COUNT}sleep {bench.nap}\n")
+        handle = bench.submit(job)
+        bench.backend.cancel([handle], hard=hard)
+        before = bench.collect(handle).exit_code, runs(bench)
+        for backend in (bench.backend, bench.fresh_backend()):
+            handle = backend.submit(backend.plan(job))
+            assert backend.states([handle])[handle].state.over
+            assert backend.collect(handle).exit_code in (before[0], None)
+        assert runs(bench) == before[1]
+        assert bench.held() == []
+
+
+class Finding:
+    """Jobs that a later session knows by their ids and folders alone."""
+
+    def test_one_that_runs(self, bench: Bench) -> None:
+        job = bench.job(WAIT_FOR_GO)
+        handle = bench.submit(job)
+        assert bench.backend.find({job.id: job.directory}) == {job.id: handle}
+        assert bench.find(job) == handle
+        assert bench.state(handle) is State.RUNNING
+
+    def test_one_that_is_over(self, bench: Bench) -> None:
+        job = bench.job("echo 1 > a.csv; exit 3\n")
+        bench.await_end(bench.submit(job))
+        self._is_over(bench, job)
+
+    def test_one_that_was_collected(self, bench: Bench) -> None:
+        job = bench.job("echo 1 > a.csv; exit 3\n")
+        bench.finish(bench.submit(job))
+        self._is_over(bench, job)
+
+    @staticmethod
+    def _is_over(bench: Bench, job: Job) -> None:
+        later = bench.fresh_backend()
+        handle = later.find({job.id: job.directory})[job.id]
+        assert later.states([handle]) == {handle: Status(State.EXITED)}
+        outcome = later.collect(handle)
+        assert (outcome.state, outcome.exit_code, set(outcome.artifacts)) == (State.EXITED, 3, {"a.csv"})
+
+    def test_one_that_left_something_running(self, bench: Bench) -> None:
+        job = bench.job(f"setsid sleep {bench.nap} &\n{WAIT_FOR_GO}exit 3\n")
+        submitted = bench.submit(job)
+        until(bench.sleeping)
+        go(submitted)
+        bench.await_end(submitted)
+        handle = bench.find(job)
+        assert handle
+        assert bench.state(handle) is State.EXITED
+        assert bench.collect(handle).exit_code == 3
+        assert bench.sleeping() == []
+
+    def test_one_that_was_killed_as_a_whole(self, bench: Bench) -> None:
+        job = bench.job(KILL_THE_JOB)
+        bench.await_end(bench.submit(job))
+        handle = bench.find(job)
+        assert handle
+        assert bench.state(handle).over
+        assert bench.collect(handle).exit_code != 0
+
+    @HARD
+    def test_one_that_was_cancelled(self, bench: Bench, *, hard: bool) -> None:
+        job = bench.job(f"sleep {bench.nap}\n")
+        handle = bench.submit(job)
+        bench.backend.cancel([handle], hard=hard)
+        bench.collect(handle)
+        found = bench.find(job)
+        assert found
+        assert bench.state(found).over
+
+    def test_one_whose_submitter_was_killed(self, bench: Bench, submitter: Submitter) -> None:
+        script = f"echo begun\n{WAIT_FOR_GO}exit 3\n"
+        job = bench.job(script)
+        handle = submitter.submit(script, job)
+        submitter.kill()
+        assert bench.find(job) == handle
+        go(handle)
+        assert bench.finish(handle).exit_code == 3
+
+    def test_one_that_ended_after_its_submitter(self, bench: Bench, submitter: Submitter) -> None:
+        script = f"{WAIT_FOR_GO}echo 1 > a.csv; exit 3\n"
+        job = bench.job(script)
+        handle = submitter.submit(script, job)
+        submitter.kill()
+        go(handle)
+        until((job.directory / "exit_code").exists)
+        until(lambda: bench.state(handle).over)
+        self._is_over(bench, job)
+        assert bench.held() == []
+
+    def test_what_was_found_can_be_cancelled(self, bench: Bench) -> None:
+        job = bench.job(f"sleep {bench.nap}\n")
+        bench.submit(job)
+        until(bench.sleeping)
+        later = bench.fresh_backend()
+        found = later.find({job.id: job.directory})
+        later.cancel(found.values())
+        assert bench.sleeping() == []
+        assert later.collect(found[job.id]).exit_code == 143
+        assert bench.held() == []
+
+    def test_one_that_was_never_handed_over(self, bench: Bench) -> None:
+        assert bench.find(bench.job("true\n")) is None
+
+    def test_one_whose_folder_is_not_there(self, bench: Bench) -> None:
+        assert bench.backend.find({"never": bench.folder / "nowhere"}) == {}
+
+    def test_none(self, bench: Bench) -> None:
+        assert bench.backend.find({}) == {}
+
+    def test_many_at_once(self, bench: Bench) -> None:
+        jobs = [bench.job(WAIT_FOR_GO) for _ in range(12)]
+        handles = {job.id: bench.submit(job) for job in jobs[::4]}
+        ended = bench.job("true\n", scripts="scripts/other")
+        bench.finish(bench.submit(ended))
+        found = bench.fresh_backend().find({job.id: job.directory for job in [*jobs, ended]})
+        assert found.keys() == handles.keys() | {ended.id}
+        assert {token: handle for token, handle in found.items() if token in handles} == handles
+
+
+class Statuses:
+    """What a backend says of a job."""
+
+    def test_of_one_that_runs(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job(WAIT_FOR_GO))
+        assert bench.status(handle) == Status(State.RUNNING)
+
+    @pytest.mark.parametrize("code", [0, 3])
+    def test_of_one_that_is_over(self, bench: Bench, code: int) -> None:
+        handle = bench.submit(bench.job(f"exit {code}\n"))
+        bench.await_end(handle)
+        assert bench.status(handle) == Status(State.EXITED)
+        bench.collect(handle)
+        assert bench.status(handle) == Status(State.EXITED)
+
+    def test_of_one_that_was_killed_as_a_whole(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job(KILL_THE_JOB))
+        bench.await_end(handle)
+        bench.collect(handle)
+        assert bench.status(handle) == Status(State.LOST)
+
+    def test_of_many_by_one_question(self, bench: Bench) -> None:
+        handles = [bench.submit(bench.job(WAIT_FOR_GO)) for _ in range(3)]
+        go(handles[1])
+        bench.await_end(handles[1])
+        assert bench.backend.states([*handles, handles[0]]) == {
+            handles[0]: Status(State.RUNNING),
+            handles[1]: Status(State.EXITED),
+            handles[2]: Status(State.RUNNING),
+        }
+
+    def test_of_one_that_was_collected_is_the_outcomes(self, bench: Bench) -> None:
+        for script in ("true\n", "exit 3\n", KILL_THE_JOB):
+            handle = bench.submit(bench.job(script))
+            bench.await_end(handle)
+            outcome = bench.collect(handle)
+            assert bench.state(handle) is outcome.state
+
+
 class Handles:
     """Jobs that another process knows by their handles."""
 
     def test_an_unknown_one_is_lost(self, bench: Bench) -> None:
         known = bench.submit(bench.job(WAIT_FOR_GO))
         unknown = Handle(known.backend, f"{known.token}x", str(bench.folder))
-        assert bench.backend.states([known, unknown]) == {known: State.RUNNING, unknown: State.LOST}
+        statuses = bench.backend.states([known, unknown])
+        assert {handle: status.state for handle, status in statuses.items()} == {
+            known: State.RUNNING,
+            unknown: State.LOST,
+        }
         bench.backend.cancel([unknown])
 
     def test_no_handles_no_states(self, bench: Bench) -> None:
@@ -442,6 +768,7 @@ class Handles:
         go(handle)
         outcome = bench.finish(handle)
         assert (outcome.state, outcome.exit_code, set(outcome.artifacts)) == (State.EXITED, 3, {"a.csv"})
+        assert outcome.duration > 0
         assert "begun" in text(outcome)
         assert bench.held() == []
 
@@ -464,35 +791,59 @@ class Handles:
         assert (outcome.state, outcome.exit_code, set(outcome.artifacts)) == (State.EXITED, 3, {"a.csv"})
 
 
-class Waiting:
-    """Sleep until something ends."""
+class Waking:
+    """Nobody has to look again and again for the end of a job."""
 
-    def test_it_returns_when_a_job_ends(self, bench: Bench) -> None:
+    def test_at_the_end_of_a_job(self, bench: Bench) -> None:
         first, second = (bench.submit(bench.job(WAIT_FOR_GO)) for _ in range(2))
-        until(lambda: bench.state(second) is State.RUNNING)
-        assert self._time_to_see_the_end(bench, [first, second], second) < 5
+        assert self._seconds_until_woken(bench, second, go) < PROMPT
         assert bench.state(first) is State.RUNNING
 
-    def test_also_for_a_job_of_another_process(self, bench: Bench, submitter: Submitter) -> None:
+    def test_at_each_end(self, bench: Bench) -> None:
+        script = f'{WAIT_FOR_GO}exit "$CODE"\n'
+        handles = [bench.submit(bench.job(script, env_vars={"CODE": str(code)})) for code in range(3)]
+        for code, handle in enumerate(handles):
+            assert self._seconds_until_woken(bench, handle, go) < PROMPT
+            assert bench.collect(handle).exit_code == code
+
+    def test_at_the_end_of_a_job_of_another_process(self, bench: Bench, submitter: Submitter) -> None:
         handle = submitter.submit(WAIT_FOR_GO)
-        assert self._time_to_see_the_end(bench, [handle], handle) < 5
+        assert self._seconds_until_woken(bench, handle, go) < PROMPT
         bench.collect(handle)
 
-    def test_it_returns_in_time_when_nothing_ends(self, bench: Bench) -> None:
-        handle = bench.submit(bench.job(WAIT_FOR_GO))
+    def test_even_if_that_process_is_dead(self, bench: Bench, submitter: Submitter) -> None:
+        handle = submitter.submit(WAIT_FOR_GO)
+        submitter.kill()
+        assert self._seconds_until_woken(bench, handle, go) < PROMPT
+        bench.collect(handle)
+
+    def test_when_a_job_is_killed_as_a_whole(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job(WAIT_FOR_GO + KILL_THE_JOB))
+        assert self._seconds_until_woken(bench, handle, go) < PROMPT
+
+    @HARD
+    def test_when_another_session_cancels_it(self, bench: Bench, *, hard: bool) -> None:
+        handle = bench.submit(bench.job(f"sleep {bench.nap}\n"))
+        until(bench.sleeping)
+        other = bench.fresh_backend()
+        assert self._seconds_until_woken(bench, handle, lambda handle: other.cancel([handle], hard=hard)) < PROMPT
+
+    def test_for_one_that_ends_before_anybody_looks(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job("true\n"))
+        until((Path(handle.directory) / "exit_code").exists)
         started = time.monotonic()
-        bench.backend.wait([handle], 0.1)
-        assert time.monotonic() - started < 5
+        bench.await_end(handle)
+        assert time.monotonic() - started < PROMPT
 
     @staticmethod
-    def _time_to_see_the_end(bench: Bench, handles: list[Handle], ending: Handle) -> float:
-        """Seconds from the go to the first state that is over, all sleep being `wait`'s."""
-        timer = threading.Timer(0.2, go, [ending])
-        timer.start()
+    def _seconds_until_woken(bench: Bench, handle: Handle, end: Callable[[Handle], None]) -> float:
+        """From the end to the first look that sees it, all looks being those to which the backend woke us."""
+        until(lambda: bench.state(handle) is State.RUNNING)
+        bench.woken.clear()
         started = time.monotonic()
-        while not bench.state(ending).over:
-            bench.backend.wait(handles, 30)
-        timer.join()
+        end(handle)
+        assert bench.woken.wait(PROMPT)
+        bench.await_end(handle)
         return time.monotonic() - started
 
 

@@ -1,6 +1,6 @@
 """Another process of the session: submits a job and waits to be killed, or runs one as a plain user.
 
-`python -m tests.backends.elsewhere PLACE FOLDER RUN_ID hold|plain SCRIPT`, from the repository's root.
+`python -m tests.backends.elsewhere PLACE FOLDER RUN_ID hold|plain SCRIPT JOB_FOLDER`, from the repository's root.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from pytest_madengine.images import engine
+from pytest_madengine.jobs.job import Job
 from tests.backends.support import PLACES, SOCKET, Bench
 
 NOBODY = 65534
@@ -19,22 +20,17 @@ NOBODY = 65534
 
 def main() -> None:
     """Do what the command line says; the answer is one line of JSON."""
-    place, folder, run_id, mode, script = sys.argv[1:]
+    place, folder, run_id, mode, script, directory = sys.argv[1:]
     bench = Bench(PLACES[place], Path(folder), run_id=run_id)
-    print(json.dumps(_hold(bench, script) if mode == "hold" else _plain(bench, script)), flush=True)  # noqa: T201
+    job = bench.job(script, directory=Path(directory) if directory else None)
+    answer = bench.submit(job).to_json() if mode == "hold" else _plain(bench, job)
+    print(json.dumps(answer), flush=True)  # noqa: T201
     if mode == "hold":
         signal.pause()
 
 
-def _hold(bench: Bench, script: str) -> dict[str, str]:
-    handle = bench.submit(bench.job(script))
-    bench.directory.note(handle)
-    return handle.to_json()
-
-
-def _plain(bench: Bench, script: str) -> dict[str, object]:
+def _plain(bench: Bench, job: Job) -> dict[str, object]:
     """Root reads all that is to be read, so that nobody need not reach this checkout; nobody runs."""
-    job = bench.job(script)
     bench.backend.plan(job)
     if bench.place.image:
         engine.client()

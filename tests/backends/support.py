@@ -19,9 +19,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_madengine.backends.base import Backend, Handle, Outcome, State
+from pytest_madengine.backends.base import Backend, Handle, Outcome, State, Status
 from pytest_madengine.backends.docker import RUN_LABEL, DockerBackend
-from pytest_madengine.backends.host import ID_VARIABLE, HostBackend
+from pytest_madengine.backends.fake import FakeBackend
+from pytest_madengine.backends.host import HostBackend
+from pytest_madengine.backends.processes import ID_VARIABLE
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.machine import Machine
 from pytest_madengine.engine.rundir import RunDirectory
@@ -65,21 +67,26 @@ class Place:
     """A backend under test.
 
     Attributes:
-        backend: makes a fresh one, as a new session would.
+        backend: makes a fresh one, as a new session in that folder would.
         held: names what the backend still holds for jobs of a run.
         image: what its jobs run in; None where it needs none.
     """
 
     name: str
-    backend: Callable[[], Backend]
+    backend: Callable[[Path], Backend]
     held: Callable[[str], list[str]]
     image: Image | None = None
 
 
-HOST = Place("host", HostBackend, processes)
-DOCKER = Place("docker", DockerBackend, containers, Image(BASE_IMAGE))
-PLACES = {place.name: place for place in (HOST, DOCKER)}
-EACH = [pytest.param(HOST, id="host"), pytest.param(DOCKER, id="docker", marks=pytest.mark.requires_docker)]
+HOST = Place("host", lambda _: HostBackend(), processes)
+DOCKER = Place("docker", lambda _: DockerBackend(), containers, Image(BASE_IMAGE))
+FAKE = Place("fake", lambda folder: FakeBackend(folder / "fake"), processes)
+PLACES = {place.name: place for place in (HOST, DOCKER, FAKE)}
+EACH = [
+    pytest.param(HOST, id="host"),
+    pytest.param(DOCKER, id="docker", marks=pytest.mark.requires_docker),
+    pytest.param(FAKE, id="fake"),
+]
 """The parameters of what every backend must do."""
 
 
@@ -148,6 +155,7 @@ class Bench:
 
     Attributes:
         nap: a duration that only this bench's processes sleep, so that they can be found.
+        woken: set when the backend says that a job has ended.
     """
 
     place: Place
@@ -158,18 +166,25 @@ class Bench:
     nap: str = field(init=False)
     run_id: str = field(default_factory=lambda: f"test-{secrets.token_hex(5)}")
     submitted: list[Handle] = field(default_factory=list)
+    woken: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.backend = self.place.backend()
+        self.backend = self.fresh_backend()
+        self.backend.watch(self.woken.set)
         self.project = self.folder / "project"
         self.project.mkdir(exist_ok=True)
         self.directory = RunDirectory.create(self.folder, self.run_id)
         self.nap = f"7200.{secrets.randbelow(10**9):09}"
 
+    def fresh_backend(self) -> Backend:
+        """One that knows nothing yet, as a later session's would."""
+        return self.place.backend(self.folder)
+
     def job(
         self,
         script: str = "",
         *,
+        directory: Path | None = None,
         context: Mapping[str, Any] | None = None,
         credentials: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -194,7 +209,7 @@ class Bench:
             model.model_copy(update={"n_gpus": 0}),
             source,
             self.place.image,
-            self.directory.new_job(model.name),
+            directory or self.directory.new_job(model.name),
             session,
         )
 
@@ -212,17 +227,32 @@ class Bench:
         """Whether that step of the job has begun by now."""
         return f"{phase} " in read(Path(handle.directory) / "phases")
 
+    def status(self, handle: Handle) -> Status:
+        """What the backend says of one job."""
+        return self.backend.states([handle])[handle]
+
     def state(self, handle: Handle) -> State:
         """Where one job stands."""
-        return self.backend.states([handle])[handle]
+        return self.status(handle).state
+
+    def find(self, job: Job) -> Handle | None:
+        """The handle by which a later session would know a job."""
+        return self.fresh_backend().find({job.id: job.directory}).get(job.id)
 
     def finish(self, handle: Handle, seconds: float = LONG) -> Outcome:
         """Wait for a job's end and collect it."""
-        deadline = time.monotonic() + seconds
-        while not self.state(handle).over:
-            assert time.monotonic() < deadline, f"still {self.state(handle)} after {seconds} s"
-            self.backend.wait([handle], 0.2)
+        self.await_end(handle, seconds, glance=1)
         return self.collect(handle)
+
+    def await_end(self, handle: Handle, seconds: float = LONG, *, glance: float = LONG) -> None:
+        """Sleep until the backend wakes us at a job's end; look every `glance` seconds unless it does."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.woken.clear()
+            if self.state(handle).over:
+                return
+            assert time.monotonic() < deadline, f"still {self.state(handle)} after {seconds} s"
+            self.woken.wait(min(glance, seconds))
 
     def collect(self, handle: Handle) -> Outcome:
         """Collect a job that is over."""
@@ -284,9 +314,9 @@ class Submitter:
         self.bench = bench
         self._process: subprocess.Popen[str] | None = None
 
-    def submit(self, script: str) -> Handle:
-        """The handle of a job that the other process submitted, which lives until `kill`."""
-        self._process = self._start("hold", script)
+    def submit(self, script: str, job: Job | None = None) -> Handle:
+        """The handle of a job that the other process submitted, which lives until `kill`; of `job`, if given."""
+        self._process = self._start("hold", script, directory=str(job.directory) if job else "")
         assert self._process.stdout
         handle = Handle(**json.loads(self._process.stdout.readline()))
         self.bench.submitted.append(handle)
@@ -301,14 +331,14 @@ class Submitter:
     def as_plain_user(self, script: str) -> dict[str, Any]:
         """What a run gave that a user without privileges submitted; where tests run as one, that one."""
         with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
-            output, _ = self._start("plain", script, folder).communicate(timeout=LONG)
+            output, _ = self._start("plain", script, folder=folder).communicate(timeout=LONG)
         outcome: dict[str, Any] = json.loads(output)
         return outcome
 
-    def _start(self, mode: str, script: str, folder: str = "") -> subprocess.Popen[str]:
+    def _start(self, mode: str, script: str, *, folder: str = "", directory: str = "") -> subprocess.Popen[str]:
         bench = self.bench
         where = (bench.place.name, folder or str(bench.folder), bench.run_id)
-        argv = [sys.executable, "-m", "tests.backends.elsewhere", *where, mode, script]
+        argv = [sys.executable, "-m", "tests.backends.elsewhere", *where, mode, script, directory]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def close(self) -> None:

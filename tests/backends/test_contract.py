@@ -38,11 +38,23 @@ class TestCancelling(contract.Cancelling):
     pass
 
 
+class TestSubmitting(contract.Submitting):
+    pass
+
+
+class TestFinding(contract.Finding):
+    pass
+
+
+class TestStatuses(contract.Statuses):
+    pass
+
+
 class TestHandles(contract.Handles):
     pass
 
 
-class TestWaiting(contract.Waiting):
+class TestWaking(contract.Waking):
     pass
 
 

@@ -6,15 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_madengine.backends.base import State
+from pytest_madengine.backends import docker as backend
+from pytest_madengine.backends import facts
+from pytest_madengine.backends.base import Handle, State
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images.image import Image
-from tests.backends.contract import WAIT_FOR_GO, go
+from pytest_madengine.jobs.job import Job
+from tests.backends.contract import COUNT, WAIT_FOR_GO, go, runs
 from tests.backends.support import DOCKER, ROOT, Bench, MortalEngine, Place, text, until, write
 
 pytestmark = pytest.mark.requires_docker
@@ -72,6 +77,7 @@ class TestRefusals:
             bench.run_id,
             "hold",
             "sleep 9",
+            "",
         ]
         path = {"PATH": f"{docker.parent}:{os.environ['PATH']}"}
         with subprocess.Popen(argv, env={**os.environ, **path}, cwd=ROOT, stderr=subprocess.PIPE) as process:
@@ -81,6 +87,65 @@ class TestRefusals:
         assert b"KeyboardInterrupt" in said
         assert bench.held() == []
         assert bench.sleeping() == []
+
+
+class TestContainersOfOtherClients:
+    """Containers that some process made and did not live to tell of."""
+
+    def test_a_name_that_is_taken_is_the_job(self, bench: Bench) -> None:
+        job = bench.job(f"{COUNT}{WAIT_FOR_GO}exit 3\n")
+        handle = bench.submit(job)
+        until(lambda: runs(bench))
+        (job.directory / "run.sh").unlink()  # as it was when both of two clients had looked for the job
+        assert bench.find(job) is None
+        again = bench.fresh_backend()
+        assert again.submit(again.plan(job)) == handle
+        assert bench.state(handle) is State.RUNNING
+        go(handle)
+        assert bench.finish(handle).exit_code == 3
+        assert runs(bench) == 1
+
+    def test_one_that_was_never_started_is_removed(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend, "STARTING", 0.2)
+        job = bench.job(f"{COUNT}exit 3\n")
+        create(bench, job)
+        assert bench.held() == [job.id]
+        assert bench.find(job) is None
+        assert bench.held() == []
+        assert bench.finish(bench.submit(job)).exit_code == 3
+        assert runs(bench) == 1
+
+    def test_one_that_is_just_being_started_is_waited_for(self, bench: Bench) -> None:
+        job = bench.job(f"{COUNT}{WAIT_FOR_GO}exit 3\n")
+        create(bench, job)
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(bench.find, job)
+            docker("start", job.id)
+            handle = found.result()
+        assert handle
+        bench.submitted.append(handle)
+        assert bench.submit(job) == handle
+        go(handle)
+        assert bench.finish(handle).exit_code == 3
+        assert runs(bench) == 1
+
+    def test_one_that_is_gone_had_been_there(self, bench: Bench) -> None:
+        job = bench.job(f"{COUNT}sleep {bench.nap}\n")
+        bench.submit(job)
+        until(lambda: runs(bench))
+        docker("rm", "--force", job.id)
+        handle = bench.submit(job)
+        assert bench.state(handle) is State.LOST
+        assert runs(bench) == 1
+        assert bench.held() == []
+
+
+def create(bench: Bench, job: Job) -> None:
+    """All that `submit` does up to the moment in which the container is made."""
+    facts.write_script(job)
+    (job.directory / facts.WORKSPACE).mkdir()
+    request = [word for word in bench.backend.plan(job).request if word != "--detach"]
+    docker("create", *request[2:])
 
 
 class TestOptions:
@@ -146,16 +211,26 @@ class TestContainersThatEndOtherwise:
     def test_lack_of_memory(self, bench: Bench) -> None:
         options = "--memory=40m --memory-swap=40m"
         outcome = bench.run("python3 -c 'x = bytearray(10**9)'\n", additional_docker_run_options=options)
-        assert outcome.exit_code == 137
+        assert (outcome.state, outcome.exit_code) == (State.EXITED, 137)
         assert outcome.note == "killed for lack of memory"
 
-    def test_somebody_kills_it(self, bench: Bench) -> None:
+    @pytest.mark.parametrize(("signal", "number"), [("KILL", 9), ("HUP", 1)])
+    def test_somebody_kills_it(self, bench: Bench, signal: str, number: int) -> None:
         handle = bench.submit(bench.job(f"echo so far; sleep {bench.nap}\n"))
         until(lambda: bench.says(handle, "so far"))
-        docker("kill", handle.token)
+        docker("kill", f"--signal={signal}", handle.token)
         outcome = bench.finish(handle)
-        assert outcome.exit_code == 137
+        assert (outcome.state, outcome.exit_code) == (State.LOST, 128 + number)
+        assert outcome.note == f"its container was ended by signal {number}"
         assert "so far" in text(outcome)
+
+    def test_somebody_stops_it(self, bench: Bench) -> None:
+        handle = bench.submit(bench.job(f"echo so far; echo 1 > a.csv; sleep {bench.nap}\n"))
+        until(lambda: bench.says(handle, "so far"))
+        docker("stop", handle.token)
+        outcome = bench.finish(handle)
+        assert (outcome.state, outcome.exit_code, outcome.note) == (State.EXITED, 143, "")
+        assert set(outcome.artifacts) == {"a.csv"}
 
     def test_somebody_removes_it(self, bench: Bench) -> None:
         handle = bench.submit(bench.job(f"echo so far; sleep {bench.nap}\n"))
@@ -195,15 +270,18 @@ class TestAnEngineThatGoesAway:
     def test_it_is_an_infrastructure_error_and_the_job_is_found_again(
         self, bench: Bench, mortal_engine: MortalEngine
     ) -> None:
+        def find(handle: Handle) -> Mapping[str, Handle]:
+            return bench.backend.find({handle.token: Path(handle.directory)})
+
         handle = bench.submit(bench.job(f"echo so far\n{WAIT_FOR_GO}exit 3\n"))
         until(lambda: bench.says(handle, "so far"))
-        bench.backend.wait([handle], 0.01)
+        assert bench.state(handle) is State.RUNNING
         mortal_engine.kill()
-        for question in (bench.state, bench.backend.collect, lambda handle: bench.backend.cancel([handle])):
+        for question in (bench.state, bench.backend.collect, lambda handle: bench.backend.cancel([handle]), find):
             with pytest.raises(InfrastructureError, match="docker"):
                 question(handle)
-        bench.backend.wait([handle], 0.01)
         mortal_engine.start()
+        assert find(handle) == {handle.token: handle}
         assert bench.state(handle) is State.RUNNING
         go(handle)
         assert bench.finish(handle).exit_code == 3

@@ -47,7 +47,26 @@ def test_the_workspace_goes_and_everything_else_stays(tmp_path: Path) -> None:
     write(tmp_path / "workspace/deep/.hidden", "x")
     write(tmp_path / "artifacts/a.csv", "1")
     write(tmp_path / "git_commit", "abc\n")
+    write(tmp_path / "started", "")
     found = outcome(tmp_path)
     assert found.artifacts == {"a.csv": tmp_path / "artifacts/a.csv"}
     assert found.git_commit == "abc"
-    assert {path.name for path in tmp_path.iterdir()} == {"artifacts", "git_commit"}
+    assert {path.name for path in tmp_path.iterdir()} == {"artifacts", "git_commit", "started"}
+
+
+def test_a_job_that_is_collected_before_it_began_is_known_to_have_been(tmp_path: Path) -> None:
+    assert not facts.began(tmp_path)
+    outcome(tmp_path)
+    assert facts.began(tmp_path)
+    assert facts.left(tmp_path) is State.LOST
+
+
+def test_a_folder_that_is_gone_stays_so(tmp_path: Path) -> None:
+    outcome(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(("known", "expected"), [(0.0, 2.0), (9.0, 9.0)])
+def test_a_duration_that_nobody_knows_is_that_of_the_steps(tmp_path: Path, known: float, expected: float) -> None:
+    write(tmp_path / "phases", NOTED)
+    assert facts.outcome(tmp_path, State.EXITED, exit_code=0, node="n", duration=known).duration == expected

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_madengine.backends.base import Handle
-from pytest_madengine.engine.rundir import RunDirectory
+from pytest_madengine.engine.rundir import RunDirectory, noted
+from pytest_madengine.images.image import Image
+from pytest_madengine.jobs.job import Devices, Job, Mount
+from pytest_madengine.launchers.base import Topology
 from pytest_madengine.results.judge import single
 from pytest_madengine.results.perf import SUCCESS
 from pytest_madengine.results.result import Result
+from pytest_madengine.secrets import Secret
 
 CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
@@ -109,14 +112,31 @@ def test_a_result_that_is_taken_back_is_not_found(run: RunDirectory) -> None:
     assert list(run.kept()) == []
 
 
-def test_what_is_in_flight_is_known_to_every_process_until_it_is_forgotten(tmp_path: Path, run: RunDirectory) -> None:
-    handles = [Handle("host", f"{number}/x", str(run.new_job(f"::m{number}"))) for number in range(2)]
-    for handle in handles:
-        run.note(handle)
-    assert RunDirectory.create(tmp_path, "run-1").in_flight() == handles
-    run.forget(handles[0])
-    run.forget(handles[0])
-    assert run.in_flight() == handles[1:]
+def test_a_job_is_written_down_without_secrets_and_read_back(run: RunDirectory) -> None:
+    folder = run.new_job("models.json::m")
+    job = Job(
+        id="id",
+        run="run-1",
+        name="m",
+        script="echo",
+        directory=folder,
+        project=folder.parent,
+        env={"A": "1"},
+        secrets={"TOKEN": Secret("hunter2-hunter2")},
+        limit=5.0,
+        image=Image("image", digest="sha256:1"),
+        mounts=(Mount("/a", "/b", read_only=True),),
+        devices=Devices("AMD", (0, 2), (128, 130)),
+        options=("--x",),
+        topology=Topology(nodes=2),
+        avoid=("node7",),
+    )
+    assert noted(folder) is None
+    run.note(job)
+    assert "hunter2" not in (folder / "job.json").read_text(encoding="utf-8")
+    data = noted(folder)
+    assert data
+    assert Job.from_json(data, job.secrets) == job
 
 
 def test_a_result_is_written_whole_or_not_at_all(run: RunDirectory) -> None:

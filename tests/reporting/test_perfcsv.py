@@ -308,3 +308,42 @@ def test_a_row_is_on_disk_when_it_is_written(perf: Path, monkeypatch: pytest.Mon
     append_csv(perf, PERF_COLUMNS, [row().columns])
     append_json(perf.with_suffix(".json"), RECORDS)
     assert len(synced) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, -1, None])
+def test_rows_that_a_crash_cut_anywhere_are_completed_and_none_stands_twice(
+    tmp_path: Path, perf: Path, kept: int | None
+) -> None:
+    each = result(row("m_a", metric='two\nlines, "quoted"'), row("m_b"))
+    reporters = (PerfCsv(perf), PerfSuper(tmp_path))
+    for reporter in reporters:
+        reporter.write(result(row("old")))
+    sizes = {path: size for reporter in reporters for path, size in reporter.sizes().items()}
+    for reporter in reporters:
+        reporter.write(each)
+    whole = {path: Path(path).read_bytes() for path in sizes}
+    for path, size in sizes.items():
+        if path.endswith(".csv"):
+            Path(path).write_bytes(whole[path][:size] + whole[path][size:][:kept])
+    for _ in range(2):
+        for reporter in reporters:
+            reporter.write_missing(each, sizes)
+    assert {path: Path(path).read_bytes() for path in sizes} == whole
+
+
+def test_rows_of_others_behind_the_mark_stay(perf: Path) -> None:
+    reporter = PerfCsv(perf)
+    reporter.write(result(row("old")))
+    sizes = reporter.sizes()
+    for name in ("other", "m"):
+        reporter.write(result(row(name)))
+    reporter.write_missing(result(row("m")), sizes)
+    assert [each["model"] for each in read(perf)] == ["old", "other", "m"]
+
+
+def test_of_results_in_a_rush_the_last_entry_stands_in_the_end(tmp_path: Path) -> None:
+    reporter = PerfEntry(tmp_path)
+    for name in "abc":
+        reporter.write(result(row(name)))
+    reporter.finish()
+    assert [each["model"] for each in read(tmp_path / "perf_entry.csv")] == ["c"]

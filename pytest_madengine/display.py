@@ -1,0 +1,101 @@
+"""Shows what is done for models while pytest waits for them: live on a terminal, as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_madengine.engine.board import Board, Phase
+from pytest_madengine.engine.journal import Record
+from pytest_madengine.reporting.status import Changes
+
+if TYPE_CHECKING:
+    from pytest_madengine.reporting.live import LiveDisplay
+
+
+class Display:
+    """The view of one process of a session; one without a terminal reporter shows nothing.
+
+    Attributes:
+        every_change: whether plain lines tell of each change, or only of what pytest itself does not show.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.every_change = False
+        self._config = config
+        self._board = Board()
+        self._changes = Changes()
+        self._lock = threading.RLock()
+        self._lines: deque[str] = deque()
+        self._open = False
+        terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._terminal = terminal
+        loud = bool(self._terminal) and config.get_verbosity() >= 0
+        self._on_terminal = loud and bool(self._terminal.isatty)
+        self._plain = loud and not self._on_terminal
+
+    @cached_property
+    def _live(self) -> LiveDisplay:
+        """Made while nothing is captured, for it looks at what standard output is."""
+        from pytest_madengine.reporting.live import LiveDisplay
+
+        return LiveDisplay(self.board)
+
+    def board(self) -> Board:
+        """A copy of what a view needs of the board, which nobody changes."""
+        with self._lock:
+            return Board(dict(self._board.run), {item: copy.copy(entry) for item, entry in self._board.items.items()})
+
+    def take(self, record: Record) -> None:
+        """Show a record now, or when next something is shown."""
+        with self._lock:
+            if self._on_terminal:
+                self._board.apply(record)
+            elif self._plain and self._tells(record) and (line := self._changes.line(record)):
+                self._lines.append(line)
+                self._print()
+
+    def _tells(self, record: Record) -> bool:
+        """Whether a record is worth a line: of a job that merely waits or ends pytest shows enough."""
+        detailed = bool(record.get("detail")) or record.get("phase") in (Phase.BUILDING.value, Phase.PULLING.value)
+        return detailed or (self.every_change and record.get("phase") == Phase.RUNNING.value)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let changes be seen while the main thread does nothing but wait."""
+        with self._uncaptured():
+            self._begin()
+            try:
+                yield
+            finally:
+                self._end()
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._open = True
+            self._print()
+        if self._on_terminal:
+            self._live.start(self._config.get_terminal_writer().width_of_current_line)
+
+    def _end(self) -> None:
+        if self._on_terminal:
+            self._live.stop()
+        with self._lock:
+            self._open = False
+
+    def _print(self) -> None:
+        while self._open and self._lines:
+            self._terminal.write_line(f"madengine: {self._lines.popleft()}")
+
+    def _uncaptured(self) -> Any:
+        if not (self._on_terminal or self._plain):
+            return nullcontext()
+        capture: Any = self._config.pluginmanager.get_plugin("capturemanager")
+        return capture.global_and_fixture_disabled() if capture else nullcontext()
