@@ -65,9 +65,10 @@ class Attempt:
         self.image: Image | None = None
         self.job: Job | None = None
         self.result: Result | None = None
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         self.prepared = False
         self._unwatched = False
+        self._skipped_before: Result | None = None
         self._complete = model
         self.past = session.past.take(nodeid)
         if self.past:
@@ -84,7 +85,7 @@ class Attempt:
             self.session.directory.keep(self.failed(LOST, FailureClass.INFRASTRUCTURE), self.directory)
 
     def _go_on(self, past: Course) -> None:
-        """Take up what an earlier session left: a Result stands, unless infrastructure failed it."""
+        """Take up what an earlier session left: a Result stands, unless the model was skipped or not to blame."""
         self.number, self.directory = past.number, Path(past.directory)
         kept = rundir.result_in(self.directory) if past.judged else None
         if kept is None:
@@ -93,7 +94,8 @@ class Attempt:
             self._expect_the_worst()
             return
         self.past = None
-        if kept.failure is FailureClass.INFRASTRUCTURE:
+        if kept.failure is FailureClass.INFRASTRUCTURE or kept.skipped:
+            self._skipped_before = kept if kept.skipped else None
             self.number += 1
             self._begin()
         else:
@@ -122,7 +124,8 @@ class Attempt:
             if not self.may_retry():
                 raise
             self.failed_by(error)
-            time.sleep(self.again())
+            if self.session.stopping.wait(self.again()):
+                raise
             return self.make_image(chosen)
         return self.image
 
@@ -238,12 +241,15 @@ class Attempt:
         """
         kept = self._shared(job, backend)
         with FileLock(f"{kept}.lock"):
-            if not afresh and self.share(job, backend):
+            shared = None if afresh else self.share(job, backend)
+            if shared:
                 self.discard()
-            else:
-                kept.write_text(self.run(job, backend).to_json(), encoding="utf-8")
-        self.result = Result.from_json(kept.read_text(encoding="utf-8"))
-        return self.result
+                self.result = shared
+                return shared
+            result = self.run(job, backend)
+            if result.failure is not FailureClass.INFRASTRUCTURE:
+                kept.write_text(result.to_json(), encoding="utf-8")
+            return result
 
     def share(self, job: Job, backend: Backend) -> Result | None:
         """The Result that another item of this session has of this very job."""
@@ -316,7 +322,11 @@ class Attempt:
         return self._keep(self.failed(reason, FailureClass.INFRASTRUCTURE))
 
     def skipped(self, reason: str) -> Result:
-        """The Result of an item that is not to run here."""
+        """The Result of an item that is not to run here; one row is enough, however often the run is resumed."""
+        if self._skipped_before:
+            self.discard()
+            self.result = self._skipped_before
+            return self.result
         return self._keep(self._plain(SKIPPED, reason, FailureClass.NONE))
 
     def failed(self, reason: str, failure: FailureClass) -> Result:

@@ -45,6 +45,7 @@ def run(
     seconds: float = 60,
     env: Mapping[str, str] | None = None,
     mask: Masker = NO_SECRETS,
+    endable: bool = False,
 ) -> Completed:
     """Run a short command and keep its output, standard error merged in.
 
@@ -53,25 +54,25 @@ def run(
         seconds: time limit.
         env: the whole environment, or None to inherit.
         mask: hides secrets in the output.
+        endable: whether `end_streams` ends it too: one that may take long.
 
     Raises:
         InfrastructureError: the program cannot be started or exceeded its time.
     """
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-            env=env,
-            check=False,
-        )
-    except OSError as error:
-        raise _not_started(argv, error) from None
-    except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"{mask(shlex.join(argv))}: no answer in {seconds:g} s") from None
-    return Completed(tuple(argv), done.returncode, mask(done.stdout.decode(errors="replace")))
+    with _piped(argv, env) as process:
+        if endable:
+            _streams.add(process)
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise InfrastructureError(f"{mask(shlex.join(argv))}: no answer in {seconds:g} s") from None
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _streams.discard(process)
+    return Completed(tuple(argv), process.returncode, mask(output.decode(errors="replace")))
 
 
 def stream(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 
+from pytest_madengine import options
 from pytest_madengine.errors import InfrastructureError, MadengineError
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def job(request: pytest.FixtureRequest, model: Model, image: Image | None) -> Jo
     """Everything that the backend needs to run the model."""
     attempt = attempt_of(request.node)
     _warn_of_missing_nodes(request.node, model, attempt)
+    if attempt.prepared and attempt.trouble:
+        raise attempt.trouble
     if attempt.prepared and attempt.job:
         return attempt.job
     attempt.model, attempt.image = model, image
@@ -113,7 +116,7 @@ def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result
     """
     from pytest_madengine.results.result import FailureClass
 
-    if request.config.option.setuponly:
+    if options.given(request.config, "setuponly"):
         pytest.skip("--setup-only: the model was not run")
     attempt = attempt_of(request.node)
     rerun = getattr(request.node, "execution_count", 1) > 1  # pytest-rerunfailures counts there

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pytest_madengine import command, fixtures
+from pytest_madengine import command, fixtures, options
 from pytest_madengine.attempt import Attempt
 from pytest_madengine.engine.lane import Flight
 from pytest_madengine.images.image import Image
@@ -25,16 +26,20 @@ from pytest_madengine.items import ModelItem
 from pytest_madengine.session import Session
 
 OURS = ("model", "image", "job", "result", "backend", "madengine_context")
+STAY_OUT = ("collectonly", "setuponly", "setupplan", "usepdb", "trace")
+POLL, GRACE = 0.05, 15.0
+"""Seconds between asking builds to end, and until they are left to themselves."""
 LOOK = 0.5
 """Seconds between looks for backends that do not answer."""
+RAISED = (Exception, pytest.skip.Exception, pytest.fail.Exception)
+"""What cards, hooks and builds may raise: the item's own fixtures raise it again, where pytest expects it."""
 MOST_AHEAD = 64
 """Jobs that are made ready beyond those in flight, so that a free slot is filled at once."""
 
 
 def wanted(session: pytest.Session, ours: Session) -> bool:
     """Whether models are to run ahead: several at a time, or not to be waited for, in a session of one process."""
-    option = session.config.option
-    off = option.collectonly or option.setuponly or option.setupplan or option.usepdb or option.trace
+    off = any(options.given(session.config, name) for name in STAY_OUT)
     alone = not (ours.is_worker or session.config.pluginmanager.has_plugin("dsession"))
     return alone and not off and (ours.at_once > 1 or ours.settings.detach)
 
@@ -97,7 +102,7 @@ class Loop:
             self._break_off(detach=self.ours.detaches(error))
             raise
         finally:
-            self._builders.shutdown(cancel_futures=True)
+            self._builders.shutdown(wait=False, cancel_futures=True)
 
     def _next(self) -> ModelItem:
         """The next item whose job is over; waits for it."""
@@ -131,7 +136,8 @@ class Loop:
 
     def _fill(self) -> None:
         most = self.ours.at_once + min(self.ours.at_once, MOST_AHEAD)
-        while self._waiting and len(self._begun) + len(self._ready) < most:
+        ready = 0 if self.ours.settings.ordered else len(self._ready)  # those may wait for one that is slow
+        while self._waiting and len(self._begun) + ready < most:
             self._begin(self._waiting.popleft())
 
     def _begin(self, item: ModelItem) -> None:
@@ -139,7 +145,7 @@ class Loop:
         try:
             turn.attempt = attempt = fixtures.attempt_of(item, ahead=True)
             self._prepare(turn, attempt)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the item's own fixtures raise it
+        except RAISED as error:
             self._trouble(turn, error)
 
     def _prepare(self, turn: Turn, attempt: Attempt) -> None:
@@ -168,7 +174,7 @@ class Loop:
         try:
             attempt.image = made.result()
             self._launch(turn, attempt)
-        except Exception as error:  # noqa: BLE001  # see _begin
+        except RAISED as error:
             self._trouble(turn, error)
 
     def _launch(self, turn: Turn, attempt: Attempt) -> None:
@@ -198,7 +204,7 @@ class Loop:
         else:
             self._done(turn)
 
-    def _trouble(self, turn: Turn, error: Exception) -> None:
+    def _trouble(self, turn: Turn, error: BaseException) -> None:
         """Let the item's own fixtures raise it, where its protocol says so."""
         if turn.attempt:
             turn.attempt.trouble = error
@@ -263,9 +269,17 @@ class Loop:
         self._waiting.clear()
         self._begun.clear()
 
+    def _end_builds(self) -> None:
+        self.ours.stopping.set()
+        self._builders.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + GRACE
+        while not all(made.done() for made in self._images.values()) and time.monotonic() < deadline:
+            command.end_streams()
+            time.sleep(POLL)
+
     def _break_off(self, *, detach: bool) -> None:
         """End all that is in flight, or leave it; what had been handed over gets its Result."""
-        command.end_streams()
+        self._end_builds()
         if detach:
             self._leave()
             return

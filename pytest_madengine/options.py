@@ -140,6 +140,11 @@ def awake(config: pytest.Config) -> bool:
     return bool(given.madengine_tags or given.madengine_resume or named or config.getini(INI_ENABLED))
 
 
+def given(config: pytest.Config, name: str) -> bool:
+    """Whether a switch of pytest's own is given; its plugin may be switched off."""
+    return bool(getattr(config.option, name, False))
+
+
 def names_model(argument: str) -> bool:
     """Whether a path or node id is of a model file."""
     return Path(argument.partition("::")[0]).name in MODEL_FILES

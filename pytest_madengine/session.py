@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,7 @@ class Session:
     Attributes:
         detached: node ids of models whose jobs were left to a later session.
         cancelled: of models whose jobs were ended before their time.
+        stopping: set when what runs in other threads is to end.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -63,6 +65,7 @@ class Session:
         self.settings = settings_of(config, os.environ.get("MODEL_DIR"))
         self.detached: list[str] = []
         self.cancelled: list[str] = []
+        self.stopping = threading.Event()
 
     @property
     def is_worker(self) -> bool:
@@ -138,7 +141,7 @@ class Session:
                 self.directory.discard(self.directory.job(result.id))
         machine = platform.node()
         record = {"id": self.directory.run_id, "target": self.target, "host": machine, "pid": os.getpid()}
-        self.journal.write({"kind": journal.RUN, "items": items, "tags": list(self.settings.tags), **record})
+        self.journal.write({"kind": journal.RUN, "items": items, "tags": [tag.text for tag in self.tags], **record})
 
     def note_phase(self, item: str, phase: Phase, detail: str = "") -> None:
         """Write down what is being done for a model."""
@@ -153,7 +156,8 @@ class Session:
 
     def detaches(self, error: BaseException) -> bool:
         """Whether jobs in flight are to go on after this interruption."""
-        return isinstance(error, KeyboardInterrupt) and self.settings.detach_on_interrupt
+        stopped = isinstance(error, pytest.Session.Interrupted)  # by another plugin, or for what failed
+        return isinstance(error, KeyboardInterrupt) and not stopped and self.settings.detach_on_interrupt
 
     @cached_property
     def context(self) -> Context:

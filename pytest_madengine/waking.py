@@ -100,7 +100,8 @@ def header(config: pytest.Config) -> str:
 def run(session: pytest.Session) -> object:
     """Run the session's items where models run ahead of them; None leaves that to pytest."""
     config = session.config
-    if config.option.collectonly or config.option.setuponly or session.testsfailed:
+    failed = session.testsfailed and not config.option.continue_on_collection_errors
+    if config.option.collectonly or options.given(config, "setuponly") or failed:
         return None
     from pytest_madengine import loop
     from pytest_madengine import session as sessions
@@ -174,7 +175,8 @@ def _stop_if_hopeless(config: pytest.Config) -> None:
     most = session.of(config).settings.max_infra_failures
     if most is None:
         return
-    failed = [each for each in recorder(config).results.values() if each.failure is FailureClass.INFRASTRUCTURE]
+    results = recorder(config).results.values()
+    failed = {each.nodeid for each in results if each.failure is FailureClass.INFRASTRUCTURE}
     running: Any = config.pluginmanager.get_plugin("session")
     if len(failed) >= most and not running.shouldstop:
         running.shouldstop = f"{len(failed)} infrastructure failures (--madengine-max-infra-failures={most})"
@@ -183,7 +185,7 @@ def _stop_if_hopeless(config: pytest.Config) -> None:
 def finish(session: pytest.Session) -> None:
     """End what still runs, record what was not reported, and let the exit status tell of losses."""
     config = session.config
-    if hasattr(config, "workerinput") or config.option.setuponly:
+    if hasattr(config, "workerinput") or options.given(config, "setuponly"):
         return
     if config.stash.get(WORKER_ERRORS, None):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR

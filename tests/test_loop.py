@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cards import card, project, rows, statuses
 from tests.engine.misbehaving import DISASTERS, FAULTS, FINE, HARMLESS, MODEL_FAULTS
+from tests.test_waking import eventually, started
 
 ALL = ("--madengine-tags=all", "--target=fake")
 MISBEHAVING = """
@@ -130,6 +132,14 @@ class TestOrder:
         fake(pytester.path, timed("slow", 0.6), timed("quick", 0.055), timed("middle", 0.3))
         result = pytester.runpytest(*ALL, "-v", "--madengine-ordered")
         assert _order(result) == ["slow", "quick", "middle"]
+
+    def test_a_slow_one_that_is_to_be_reported_first_keeps_no_slot_empty(self, pytester: pytest.Pytester) -> None:
+        fake(pytester.path, timed("slow", 1.5), *(timed(f"m{n}", 0.05) for n in range(12)), at_once=2)
+        result = pytester.runpytest(*ALL, "-v", "--madengine-ordered")
+        result.assert_outcomes(passed=13)
+        assert _order(result)[0] == "slow"
+        ends = [record["job"] for record in _journal(pytester.path) if record["kind"] == "ended"]
+        assert "-slow-" in ends[-1]
 
     def test_they_run_side_by_side(self, pytester: pytest.Pytester) -> None:
         fake(pytester.path, *(timed(f"m{n}", 1.0) for n in range(30)))
@@ -251,6 +261,17 @@ def pytest_collection_modifyitems(items):
             "models.json::c"
         ]
 
+    def test_a_hook_that_skips_or_fails_does_so_for_its_item_alone(self, pytester: pytest.Pytester) -> None:
+        more = """
+import pytest
+
+def pytest_madengine_job(item, job):
+    {"a": pytest.skip, "b": pytest.fail}.get(item.name, str)("no licence")
+"""
+        fake(pytester.path, *map(card, "abc"), more=more)
+        pytester.runpytest(*ALL).assert_outcomes(passed=1, skipped=1, errors=1)
+        assert statuses(pytester.path / "perf.csv") == {"a": "SKIPPED", "b": "FAILURE", "c": "SUCCESS"}
+
     def test_ordinary_tests_run_first_and_share_results(self, pytester: pytest.Pytester) -> None:
         fake(pytester.path, timed("a", 0.1), timed("b", 0.1))
         pytester.makepyfile(
@@ -301,6 +322,29 @@ class TestEndings:
         pytester.runpytest(*ALL, option)
         assert not (pytester.path / "cluster").exists()
         assert not (pytester.path / "perf.csv").exists()
+
+    @pytest.mark.parametrize("off", ["debugging", "setuponly", "setupplan", "cacheprovider", "terminal"])
+    def test_pytests_own_plugins_may_be_switched_off(self, pytester: pytest.Pytester, off: str) -> None:
+        fake(pytester.path, *map(card, "ab"))
+        assert pytester.runpytest(*ALL, "-p", f"no:{off}").ret == pytest.ExitCode.OK
+        assert statuses(pytester.path / "perf.csv") == dict.fromkeys("ab", "SUCCESS")
+
+    @pytest.mark.requires_docker
+    def test_a_signal_ends_builds_too(self, tmp_path: Path) -> None:
+        project(tmp_path, *(card(name, dockerfile=f"docker/{name}") for name in "abc"))
+        (tmp_path / "docker").mkdir()
+        for name in "abc":
+            text = f"FROM madengine-test-base:latest\nRUN echo {tmp_path} && sleep 600\n"
+            (tmp_path / f"docker/{name}.ubuntu.amd.Dockerfile").write_text(text)
+        process = started(tmp_path, "--madengine-max-in-flight=3")
+        eventually(
+            lambda: (
+                "sleep 600" in "".join(path.read_text() for path in tmp_path.glob(".madengine/runs/*/images/*/*.log"))
+            )
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == pytest.ExitCode.INTERRUPTED
+        assert not (tmp_path / "perf.csv").exists()
 
     def test_last_failed_and_stepwise_work(self, pytester: pytest.Pytester) -> None:
         fake(pytester.path, timed("a", 0.05), timed("b", 0.05, CODE="1"), timed("c", 0.1))

@@ -127,9 +127,40 @@ class TestResuming:
     def test_tags_and_target_are_those_of_before(self, tmp_path: Path) -> None:
         project(tmp_path, card("a", tags=["x"]), card("b"))
         assert ran(tmp_path, "--madengine-tags=x", "--target=host") == pytest.ExitCode.OK
-        assert ran(tmp_path, "--madengine-resume") == pytest.ExitCode.OK
-        assert said(tmp_path).count("1 passed, 1 deselected") == 2
+        for _ in range(2):
+            assert ran(tmp_path, "--madengine-resume") == pytest.ExitCode.OK
+        assert said(tmp_path).count("1 passed, 1 deselected") == 3
         assert statuses(tmp_path / "perf.csv") == {"a": "SUCCESS"}
+
+    @pytest.mark.parametrize("options", [[], ["--madengine-max-in-flight=3"]], ids=["in line", "ahead"])
+    def test_what_was_skipped_runs_where_it_may_now(self, tmp_path: Path, options: list[str]) -> None:
+        project(tmp_path, card("a", skip_gpu_arch=["gfx90a"]))
+        arch = '--madengine-context={"docker_env_vars": {"MAD_SYSTEM_GPU_ARCHITECTURE": "gfx90a"}}'
+        for resume in ([], ["--madengine-resume"]):
+            assert ran(tmp_path, *HOST, arch, *options, *resume) == pytest.ExitCode.OK
+        assert [row["status"] for row in rows(tmp_path / "perf.csv")] == ["SKIPPED"]
+        anyway = "--madengine-disable-skip-gpu-arch"
+        assert ran(tmp_path, *HOST, arch, *options, "--madengine-resume", anyway) == pytest.ExitCode.OK
+        assert [row["status"] for row in rows(tmp_path / "perf.csv")] == ["SKIPPED", "SUCCESS"]
+
+    @pytest.mark.parametrize("options", [["--madengine-max-in-flight=1"], []], ids=["in line", "ahead"])
+    def test_what_infrastructure_failed_runs_again(self, tmp_path: Path, options: list[str]) -> None:
+        more = """
+class Down(FakeBackend):
+    def submit(self, plan):
+        from pytest_madengine.errors import InfrastructureError
+        if not Path("up").exists():
+            raise InfrastructureError("down")
+        return super().submit(plan)
+
+def pytest_madengine_backends(config):
+    return {"fake": Down(Path("cluster").absolute(), pretend=pretence, at_once=10)}
+"""
+        fake(tmp_path, timed("a", 0.1), more=more)
+        assert ran(tmp_path, *ALL, *options) == pytest.ExitCode.TESTS_FAILED
+        (tmp_path / "up").touch()
+        assert ran(tmp_path, *ALL, *options, "--madengine-resume") == pytest.ExitCode.OK
+        assert [row["status"] for row in rows(tmp_path / "perf.csv")] == ["FAILURE", "SUCCESS"]
 
     def test_what_runs_is_picked_up_and_what_ended_is_collected(self, tmp_path: Path) -> None:
         go = "until [ -e $MADENGINE_PROJECT/go ]; do sleep 0.02; done; echo performance: 2 x\n"
@@ -226,6 +257,12 @@ class TestDetaching:
         assert ran(tmp_path, *HOST, "--madengine-resume") == pytest.ExitCode.OK
         assert statuses(tmp_path / "perf.csv") == {"a": "SUCCESS"}
         assert (tmp_path / "runs").read_text() == "x\n"
+
+    def test_what_stops_a_session_otherwise_does_not_detach(self, tmp_path: Path) -> None:
+        fake(tmp_path, timed("bad", 0.1, CODE="1"), timed("long", 300))
+        assert ran(tmp_path, *ALL, "--sw", "--madengine-on-interrupt=detach") == pytest.ExitCode.INTERRUPTED
+        assert "left running" not in said(tmp_path)
+        assert board(tmp_path).in_flight() == []
 
     def test_the_way_back_shows_no_secret(self, tmp_path: Path) -> None:
         fake(tmp_path, timed("a", 0.1))

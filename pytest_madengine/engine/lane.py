@@ -99,6 +99,7 @@ class Lane:
         self._asked: float | None = None
         self._leaving = False
         self._abandoned = False
+        self._why = ""
         self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"madengine-{backend.name}", daemon=True)
         slots.freed.append(self.wake)
@@ -145,23 +146,33 @@ class Lane:
         self._leaving = True
         self.wake()
         if self._thread.ident and not self._abandoned:
-            self._thread.join()
+            self._thread.join(self._pace.patience)
 
     def check(self) -> None:
         """Give up a backend whose call does not return."""
         asked = self._asked
         if asked is not None and time.monotonic() - asked > self._pace.stall and not self._abandoned:
             self._abandoned = True
-            self._strand()
+            self._strand(f"the {self._backend.name} backend has not answered for {self._pace.stall:g} s")
 
-    def _strand(self) -> None:
+    def _strand(self, words: str = "") -> None:
+        """Land all flights of a lane that goes nowhere any more."""
+        self._why = words or self._why
         with self._lock:
             stranded = [*self._flying, *self._queue]
             self._queue.clear()
         for flight in stranded:
-            self._fail(flight, f"the {self._backend.name} backend has not answered for {self._pace.stall:g} s")
+            flight.error = self._why
+            self._land(flight)
 
     def _run(self) -> None:
+        try:
+            self._carry()
+        except BaseException as error:  # noqa: BLE001  # a lane that died silently would let its session wait for ever
+            self._abandoned = True
+            self._strand(f"the {self._backend.name} backend cannot be used any more: {_words(error)}")
+
+    def _carry(self) -> None:
         while not (self._leaving or self._abandoned):
             self._awake.clear()
             self._submit()
@@ -184,7 +195,8 @@ class Lane:
         """Seconds to sleep unless woken; None for as long as it takes."""
         now = time.monotonic()
         with self._lock:
-            moments = [flight.deadline for flight in self._flying if flight.deadline is not None]
+            answering = self._unreachable_since is None
+            moments = [flight.deadline for flight in self._flying if flight.deadline is not None and answering]
             moments += [flight.not_before for flight in self._queue if flight.not_before > self._submitted_at]
             if self._flying:
                 moments.append(now + self._pause)
@@ -198,7 +210,10 @@ class Lane:
         self._pause = self._pace.first
         self._journal.write(*map(_submitting, batch))
         for flight in batch:
-            self._hand_over(flight)
+            if flight.cancelled:
+                self._land(flight)
+            elif not (self._leaving or self._abandoned):
+                self._hand_over(flight)
         flying = [flight for flight in batch if flight.handle and not flight.over.is_set()]
         self._journal.write(*map(_submitted, flying), *(_phase(flight, Phase.PENDING) for flight in flying))
 
@@ -223,10 +238,10 @@ class Lane:
         try:
             with self._asking():
                 handle = self._backend.submit(self._backend.plan(flight.job))
-        except Exception as error:  # noqa: BLE001  # a backend is other people's code: whatever it raises ends one job
+        except BaseException as error:  # noqa: BLE001  # a backend is other people's code: whatever it raises ends one job
             self._fail(flight, f"not submitted: {_words(error)}")
             return
-        if isinstance(handle, Handle):
+        if isinstance(handle, Handle) and all(isinstance(part, str) for part in handle.to_json().values()):
             flight.handle = handle
         else:
             self._fail(flight, f"the {self._backend.name} backend gave no handle for it but {handle!r:.80}")
@@ -249,7 +264,7 @@ class Lane:
         try:
             with self._asking():
                 said: Any = self._backend.states(handles)
-        except Exception as error:  # noqa: BLE001  # see _hand_over
+        except BaseException as error:  # noqa: BLE001  # see _hand_over
             self._no_answer(_words(error))
             return None
         if not isinstance(said, Mapping):
@@ -294,7 +309,7 @@ class Lane:
         try:
             with self._asking():
                 self._backend.cancel([flight.handle for flight in flights if flight.handle])
-        except Exception as error:  # noqa: BLE001  # see _hand_over
+        except BaseException as error:  # noqa: BLE001  # see _hand_over
             for flight in flights:
                 self._fail(flight, f"{state.value}, and it may still run: {_words(error)}")
             return
@@ -312,7 +327,7 @@ class Lane:
         try:
             with self._asking():
                 outcome: Any = self._backend.collect(flight.handle)
-        except Exception as error:  # noqa: BLE001  # see _hand_over
+        except BaseException as error:  # noqa: BLE001  # see _hand_over
             self._fail(flight, f"{state.value}, and could not be collected: {_words(error)}")
             return False
         if not isinstance(outcome, Outcome):
@@ -367,14 +382,14 @@ class Slots:
 
 
 def _is_status(said: object) -> TypeGuard[Status]:
-    return isinstance(said, Status) and isinstance(said.state, State)
+    return isinstance(said, Status) and isinstance(said.state, State) and isinstance(said.reason, str)
 
 
 def _is_late(flight: Flight, status: Status) -> bool:
     return not status.state.over and flight.deadline is not None and time.monotonic() >= flight.deadline
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """What an error says: ours say all, of others the kind is worth knowing."""
     return str(error) if isinstance(error, MadengineError) else f"{type(error).__name__}: {error}"
 

@@ -89,7 +89,8 @@ def pull(reference: str) -> dict[str, Any]:
     Raises:
         InfrastructureError: the registry refused, lacks it or cannot be reached.
     """
-    command.run(["docker", "pull", "--quiet", reference], seconds=24 * 3600).require(f"docker pull {reference}")
+    pull = ["docker", "pull", "--quiet", reference]
+    command.run(pull, seconds=24 * 3600, endable=True).require(f"docker pull {reference}")
     pulled = inspect(reference)
     if pulled is None:
         raise InfrastructureError(f"docker pull {reference} succeeded but the image is not there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_madengine import options
 from pytest_madengine.attempt import Attempt
 from pytest_madengine.errors import MadengineError
 from pytest_madengine.fixtures import ATTEMPT, VARIANT, attempt_of
@@ -16,7 +17,7 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     The test's time becomes the model's own: a setup that passed counts nothing (how long an image took to build
     stands in build_duration), and the call lasts as long as the model's script ran.
     """
-    if report.when == "teardown" or item.config.option.setuponly:
+    if report.when == "teardown" or options.given(item.config, "setuponly"):
         return
     attempt = _attempt(item)
     if attempt is None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pytest_madengine.backends import facts
 from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
 from pytest_madengine.errors import InfrastructureError
@@ -20,7 +22,9 @@ FAULTS = (
     "plan raises",
     "submit raises",
     "submit raises what nobody expects",
+    "submit ends the test",
     "no handle",
+    "handle is garbage",
     "is dropped",
     "status is garbage",
     "state is garbage",
@@ -80,7 +84,11 @@ class Misbehaving:
             raise InfrastructureError("no room")
         if fault == "submit raises what nobody expects":
             raise ZeroDivisionError
+        if fault == "submit ends the test":
+            pytest.fail("no quota")
         self.ran[plan.job.name] += 1
+        if fault == "handle is garbage":
+            return Handle(self.name, plan.job.id, plan.job.directory)  # type: ignore[arg-type]
         handle = Handle(self.name, plan.job.id, str(plan.job.directory))
         self._jobs[handle] = plan.job
         garbage: Any = None

@@ -6,6 +6,7 @@ import itertools
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,18 @@ class Harbour:
         while not all(flight.over.wait(0.05) for flight in flights):
             self.fleet.check()
             assert time.monotonic() < deadline, "not all have landed"
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let the lane see what is added meanwhile all at once."""
+        lane = self.fleet._lane(self.flight(FINE))
+        with lane._lock:
+            flights: list[Flight] = []
+            lane.add, add = flights.append, lane.add  # type: ignore[method-assign,assignment]
+            yield
+            lane.add = add  # type: ignore[method-assign]
+            lane._queue.extend(flights[:-1])
+        lane.add(flights[-1])
 
     def close(self) -> None:
         self.backend.released.set()
@@ -171,6 +184,32 @@ def test_what_waits_for_a_slot_is_dropped_when_cancelled(make: Callable[..., Har
     harbour.fleet.end([first])
     assert first.outcome
     assert first.outcome.state is State.CANCELLED
+
+
+def test_cancelling_in_the_middle_of_a_batch_submits_no_more(harbour: Harbour) -> None:
+    flights = [harbour.flight(FINE) for _ in range(4)]
+    submit = harbour.backend.submit
+
+    def cancel(plan: Plan) -> Handle:
+        harbour.fleet.cancel(flights)
+        return submit(plan)
+
+    harbour.backend.submit = cancel  # type: ignore[method-assign]
+    with harbour.holding():
+        for flight in flights:
+            harbour.fleet.add(flight)
+    harbour.wait(flights)
+    assert harbour.backend.ran == {FINE: 1}
+    assert [flight.outcome is not None for flight in flights] == [True, False, False, False]
+
+
+def test_a_lane_that_breaks_down_lands_all_that_it_carried(harbour: Harbour) -> None:
+    flights = [harbour.flight("never ends") for _ in range(2)]
+    harbour.records.write = lambda *_, **__: 1 / 0  # type: ignore[method-assign,assignment]
+    for flight in flights:
+        harbour.fleet.add(flight)
+    harbour.wait(flights)
+    assert all("cannot be used any more: ZeroDivisionError" in flight.error for flight in flights)
 
 
 def test_a_job_over_its_limit_is_ended_at_once(harbour: Harbour) -> None:
