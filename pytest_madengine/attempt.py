@@ -149,6 +149,7 @@ class Attempt:
         self._unwatched = True
         self.job = Job.from_json(data, compose.secrets(self.model, self.session.jobs))
         self.image = self.job.image
+        self.session.display.hide(self.job.secrets.values())
         handle = leftovers.handle_of(past, backend)
         began = time.monotonic() - (time.time() - past.began) if past.began else None
         return Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
@@ -156,6 +157,7 @@ class Attempt:
     def launch(self, job: Job, backend: Backend, pause: float = 0.0) -> Flight:
         """Have the job submitted, `pause` seconds from now at the earliest."""
         self.job = job
+        self.session.display.hide(job.secrets.values())
         self.session.directory.note(job)
         flight = Flight(self.nodeid, self.number, job, backend, not_before=time.monotonic() + pause)
         self.session.fleet.add(flight)

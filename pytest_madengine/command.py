@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_madengine.errors import InfrastructureError
-from pytest_madengine.secrets import Masker
+from pytest_madengine.secrets import NO_SECRETS, Masker
 
-NO_SECRETS = Masker(())
 _streams: set[subprocess.Popen[bytes]] = set()
 GRACE = 10
 """Seconds from TERM to KILL for a command that is interrupted."""

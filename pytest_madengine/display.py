@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import pytest
 from pytest_madengine.engine.board import Board, Phase
 from pytest_madengine.engine.journal import Record
 from pytest_madengine.reporting.status import Changes
+from pytest_madengine.secrets import NO_SECRETS, Masker
 
 if TYPE_CHECKING:
     from pytest_madengine.reporting.live import LiveDisplay
@@ -32,6 +33,7 @@ class Display:
         self._config = config
         self._board = Board()
         self._changes = Changes()
+        self._masker = NO_SECRETS
         self._lock = threading.RLock()
         self._lines: deque[str] = deque()
         self._open = False
@@ -46,7 +48,12 @@ class Display:
         """Made while nothing is captured, for it looks at what standard output is."""
         from pytest_madengine.reporting.live import LiveDisplay
 
-        return LiveDisplay(self.board)
+        return LiveDisplay(self.board, mask=lambda: self._masker)
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Show none of these values."""
+        if new := set(values).difference(self._masker.values):
+            self._masker = Masker(new.union(self._masker.values))
 
     def board(self) -> Board:
         """A copy of what a view needs of the board, which nobody changes."""

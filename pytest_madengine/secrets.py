@@ -60,3 +60,6 @@ class Masker:
     def found_in(self, data: bytes) -> bool:
         """Whether any secret value stands in `data`."""
         return any(value in data for value in self._bytes)
+
+
+NO_SECRETS = Masker(())

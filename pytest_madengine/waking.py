@@ -116,18 +116,21 @@ def run(session: pytest.Session) -> object:
 
 def show_status(config: pytest.Config) -> int:
     """Print where a run stands."""
+    import os
     import time
 
     from pytest_madengine.engine import journal, rundir
     from pytest_madengine.engine.board import Board
     from pytest_madengine.reporting.status import report
+    from pytest_madengine.secrets import Masker, is_secret
 
     config._do_configure()  # noqa: SLF001  # as pytest's own --help and --markers do
     try:
         folder = runid.existing(config, config.option.madengine_status)
         writer = config.get_terminal_writer()
         board = Board.of(journal.read(folder))
-        for line in report(board, time.time()):
+        mask = Masker(value for name, value in os.environ.items() if is_secret(name))
+        for line in report(board, time.time(), mask):
             writer.line(line)
         if "ended" not in board.run and not rundir.in_use(folder):
             writer.line("its process died: --madengine-resume goes on with it")

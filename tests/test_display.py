@@ -78,3 +78,12 @@ def test_on_a_terminal_running_models_are_shown_with_their_last_line(tmp_path: P
     assert re.search(r"\d running", plain)
     assert "2 passed" in plain
     assert "madengine: a: running" not in plain
+
+
+def test_a_secret_in_a_log_that_grows_is_not_shown(tmp_path: Path) -> None:
+    project(tmp_path, card("a"), script="echo token $TOKEN; sleep 1; echo performance: 1 x\n")
+    context = '--madengine-context={"secrets": {"TOKEN": "hunter2-hunter2"}}'
+    for options in (["--madengine-max-in-flight=2"], []):
+        shown = on_a_terminal(tmp_path, "--madengine-tags=all", "--target=host", context, *options)
+        assert "token ***" in shown
+        assert "hunter2" not in shown

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pytest_madengine.engine.board import Board
 from pytest_madengine.reporting import status
+from pytest_madengine.secrets import NO_SECRETS, Masker
 
 PER_SECOND = 4
 SPARE = 4
@@ -29,10 +30,16 @@ class LiveDisplay:
         board: gives the present board. It is called from a thread of this display, and what it gives is read there
             without a lock: a consistent copy that nobody changes any more.
         console: the terminal itself, not what pytest captures; whatever is no terminal is left alone.
+        mask: gives what hides the secrets in the last lines of logs, which are not masked as long as they grow.
     """
 
-    def __init__(self, board: Callable[[], Board], console: Console | None = None) -> None:
-        self._view = _View(board)
+    def __init__(
+        self,
+        board: Callable[[], Board],
+        console: Console | None = None,
+        mask: Callable[[], Masker] = lambda: NO_SECRETS,
+    ) -> None:
+        self._view = _View(board, mask)
         self._console = console or Console()
         self._live: Live | None = None
         self._column = 0
@@ -66,22 +73,23 @@ class LiveDisplay:
 class _View:
     """Asks for the board whenever it is drawn."""
 
-    def __init__(self, board: Callable[[], Board]) -> None:
+    def __init__(self, board: Callable[[], Board], mask: Callable[[], Masker]) -> None:
         self._board = board
+        self._mask = mask
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        for line in _lines(self._board(), options.max_width, options.size.height - SPARE):
+        for line in _lines(self._board(), self._mask(), options.max_width, options.size.height - SPARE):
             text = line.encode("ascii", "replace").decode() if options.ascii_only else line
             yield Segment(set_cell_size(text, options.max_width).rstrip())
             yield Segment.line()
 
 
-def _lines(board: Board, width: int, room: int) -> Iterator[str]:
+def _lines(board: Board, mask: Masker, width: int, room: int) -> Iterator[str]:
     """The counts, a line for each of the first models, and how many more there are."""
     entries, now = status.active(board), time.time()
     shown = entries[: max(0, room)]
     yield status.counts(board)
-    yield from _aligned([status.cells(entry, now) for entry in shown], width // 2)
+    yield from _aligned([status.cells(entry, now, mask) for entry in shown], width // 2)
     if len(entries) > len(shown):
         yield f"… and {len(entries) - len(shown)} more"
 

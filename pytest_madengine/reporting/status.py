@@ -15,6 +15,7 @@ from pytest_madengine.engine.board import Board, Entry, Phase
 from pytest_madengine.engine.logscan import SHOWN
 from pytest_madengine.results.perf import FAILURE
 from pytest_madengine.results.performance import ANSI
+from pytest_madengine.secrets import NO_SECRETS, Masker
 
 HEADINGS = ("model", "phase", "elapsed", "detail")
 RIGHT_ALIGNED = {2}
@@ -46,11 +47,11 @@ def active(board: Board) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.phase is Phase.PENDING)
 
 
-def cells(entry: Entry, now: float) -> tuple[str, ...]:
-    """A model's line, cell by cell as in `HEADINGS`; each is printable and of one line."""
+def cells(entry: Entry, now: float, mask: Masker) -> tuple[str, ...]:
+    """A model's line, cell by cell as in `HEADINGS`; each is printable, of one line and masked."""
     detail = plain(entry.detail)
     if not detail and entry.phase in LOGGED:
-        detail = last_line(entry.directory)
+        detail = last_line(entry.directory, mask)
     return plain(title(entry.item)), entry.phase.value, elapsed(now - entry.since), detail
 
 
@@ -87,11 +88,11 @@ def plain(text: str) -> str:
     return "".join(filter(str.isprintable, spaced)).strip()
 
 
-def last_line(directory: str) -> str:
+def last_line(directory: str, mask: Masker = NO_SECRETS) -> str:
     """The last line of a job's log that is not blank, printable and cut; '' if there is none."""
     end = _end(Path(directory, LOG)) if directory else b""
     pieces = reversed(end.replace(b"\r", b"\n").split(b"\n"))
-    return next((line for piece in pieces if (line := plain(piece.decode(errors="replace")))), "")[:SHOWN]
+    return next((line for piece in pieces if (line := plain(mask(piece.decode(errors="replace"))))), "")[:SHOWN]
 
 
 def _end(log: Path) -> bytes:
@@ -112,9 +113,9 @@ def elapsed(seconds: float) -> str:
     return f"{minute} min {second:02} s" if minute else f"{second} s"
 
 
-def report(board: Board, now: float) -> list[str]:
+def report(board: Board, now: float, mask: Masker = NO_SECRETS) -> list[str]:
     """The whole run for another terminal: what it is, how far it is, what is being done, what failed."""
-    rows = [cells(entry, now) for entry in active(board)]
+    rows = [cells(entry, now, mask) for entry in active(board)]
     failed = [f"  {plain(title(entry.item))}: {plain(entry.detail) or 'no reason given'}" for entry in _failed(board)]
     return [
         _head(board.run, now),
