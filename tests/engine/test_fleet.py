@@ -154,7 +154,7 @@ class TestAnEngineThatDies:
         pier = Pier(bench, Pace(patience=0.5))
         flight = pier.flight(bench.job(f"sleep {bench.nap}\n"))
         pier.fleet.add(flight)
-        until(bench.sleeping)
+        until(lambda: bench.sleeping() and flight.seen)
         mortal_engine.kill()
         pier.fleet.wait([flight])
         assert flight.outcome is None
@@ -172,7 +172,7 @@ class TestAnEngineThatDies:
         wait = 'until [ -e "$MADENGINE_JOB/go" ]; do sleep 0.02; done\n'
         flight = pier.flight(bench.job(f"echo so far\n{wait}exit 3\n"))
         pier.fleet.add(flight)
-        until(lambda: flight.handle and bench.says(flight.handle, "so far"))
+        until(lambda: flight.seen and flight.handle and bench.says(flight.handle, "so far"))
         mortal_engine.kill()
         (flight.job.directory / "go").touch()
         assert not flight.over.wait(1)
