@@ -137,7 +137,7 @@ class Attempt:
         return compose.job(self.model, self.source, image, self.directory, self.session.jobs)
 
     def adopted(self, backend: Backend) -> Flight | None:
-        """The job that an earlier session submitted and did not see the end of; None where there is none.
+        """Go on with the job that an earlier session submitted and did not see the end of; None where there is none.
 
         Raises:
             InfrastructureError: the backend cannot be reached.
@@ -152,7 +152,9 @@ class Attempt:
         self.session.display.hide(self.job.secrets.values())
         handle = leftovers.handle_of(past, backend)
         began = time.monotonic() - (time.time() - past.began) if past.began else None
-        return Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
+        flight = Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
+        self.session.fleet.add(flight)
+        return flight
 
     def launch(self, job: Job, backend: Backend, pause: float = 0.0) -> Flight:
         """Have the job submitted, `pause` seconds from now at the earliest."""
@@ -169,18 +171,12 @@ class Attempt:
         Raises:
             KeyboardInterrupt: or whatever interrupted the run; the Result is kept nevertheless.
         """
-        flight = self._resumed(backend) or self.launch(job, backend)
+        flight = self.adopted(backend) or self.launch(job, backend)
         while True:
             result = self._flown(flight)
             if not self.retriable(result):
                 return result
             flight = self.relaunch(flight)
-
-    def _resumed(self, backend: Backend) -> Flight | None:
-        flight = self.adopted(backend)
-        if flight:
-            self.session.fleet.add(flight)
-        return flight
 
     def _flown(self, flight: Flight) -> Result:
         fleet = self.session.fleet

@@ -51,7 +51,6 @@ class Turn:
     item: ModelItem
     attempt: Attempt | None = None
     flight: Flight | None = None
-    ready: bool = False
 
 
 @dataclass
@@ -154,7 +153,7 @@ class Loop:
             return
         backend = attempt.backend(self.ours.backends[self.ours.target])
         if flight := attempt.adopted(backend):
-            self._fly(turn, flight)
+            self._follow(turn, flight)
         elif backend.containers:
             self._make_image(turn, attempt)
         else:
@@ -185,13 +184,11 @@ class Loop:
             attempt.result = shared
             self._done(turn)
             return
-        turn.flight = attempt.launch(job, backend)
-        self._by_flight[turn.flight] = turn
+        self._follow(turn, attempt.launch(job, backend))
 
-    def _fly(self, turn: Turn, flight: Flight) -> None:
+    def _follow(self, turn: Turn, flight: Flight) -> None:
         turn.flight = flight
         self._by_flight[flight] = turn
-        self.ours.fleet.add(flight)
 
     def _landed(self, flight: Flight) -> None:
         turn = self._by_flight.pop(flight, None)
@@ -199,8 +196,7 @@ class Loop:
         if turn is None or attempt is None:
             return  # a flight of an item that runs in line, such as a rerun
         if attempt.retriable(attempt.conclude(flight)):
-            turn.flight = attempt.relaunch(flight)
-            self._by_flight[turn.flight] = turn
+            self._follow(turn, attempt.relaunch(flight))
         else:
             self._done(turn)
 
@@ -304,6 +300,6 @@ def _may_run_ahead(item: ModelItem) -> bool:
     return not (overridden or undecided)
 
 
-def project(session: pytest.Session) -> list[str]:
+def model_ids(session: pytest.Session) -> list[str]:
     """Node ids of the session's models."""
     return [item.nodeid for item in session.items if isinstance(item, ModelItem)]

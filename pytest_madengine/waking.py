@@ -107,7 +107,7 @@ def run(session: pytest.Session) -> object:
     from pytest_madengine import session as sessions
 
     ours = sessions.of(config)
-    ours.open(loop.project(session))
+    ours.open(loop.model_ids(session))
     if not loop.wanted(session, ours):
         return None
     loop.Loop(session, ours).run()

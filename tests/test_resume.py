@@ -277,16 +277,10 @@ class TestStatus:
         fake(tmp_path, timed("a", 30.0), timed("b", 0.1), timed("c", 0.1, CODE="3"), timed("d", 0.1), at_once=3)
         process = pytest_in(tmp_path, *ALL)
         eventually(lambda: (tmp_path / "perf.csv").exists() and len(rows(tmp_path / "perf.csv")) == 3)
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "--madengine-status"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert "1 running, 3 done (1 failed)" in done.stdout
-        assert "c" in done.stdout
-        assert "exit code 3" in done.stdout
+        shown = _status(tmp_path)
+        assert "1 running, 3 done (1 failed)" in shown
+        assert "c" in shown
+        assert "exit code 3" in shown
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
 

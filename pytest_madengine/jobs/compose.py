@@ -86,7 +86,11 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         env={name: value for name, value in variables.items() if not is_secret(name)},
         secrets={
             **secrets(model, session),
-            **{name: Secret(variables[name]) for name in variables.keys() - context.secrets.keys() if is_secret(name)},
+            **{
+                name: Secret(value)
+                for name, value in variables.items()
+                if is_secret(name) and name not in context.secrets
+            },
         },
         limit=limit(model, context, session.timeout),
         image=image,
