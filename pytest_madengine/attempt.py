@@ -6,29 +6,32 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from pytest_madengine.backends.base import Backend, Outcome
 from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
-from pytest_madengine.engine.board import Course, Phase
+from pytest_madengine.engine.board import Course
 from pytest_madengine.engine.lane import Flight
-from pytest_madengine.errors import BuildError, InfrastructureError, MadengineError
+from pytest_madengine.errors import BuildError, InfrastructureError, MadengineError, PushError
 from pytest_madengine.images.image import Image
+from pytest_madengine.images.supply import Want
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.job import Job
-from pytest_madengine.models.discovery import Found
 from pytest_madengine.models.model import Model
 from pytest_madengine.results.common import Facts, columns, model_duration
 from pytest_madengine.results.failures import classified
 from pytest_madengine.results.judge import Verdict, judge, single
 from pytest_madengine.results.perf import FAILURE, SKIPPED
 from pytest_madengine.results.result import FailureClass, Result
-from pytest_madengine.secrets import Masker
+from pytest_madengine.secrets import Masker, redacted
 from pytest_madengine.session import Session
+
+if TYPE_CHECKING:
+    from pytest_madengine.items import Variant
 
 LOST = "the process that ran this model died"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -52,13 +55,11 @@ class Attempt:
         past: a job that an earlier session submitted and did not see the end of.
     """
 
-    def __init__(
-        self, nodeid: str, found: Found, model: Callable[[], Model], session: Session, *, ahead: bool = False
-    ) -> None:
+    def __init__(self, nodeid: str, variant: Variant, session: Session, *, ahead: bool = False) -> None:
         self.ahead = ahead
         self.nodeid = nodeid
-        self.source = found.source
-        self.model = found.model
+        self.source = variant.found.source
+        self.model = variant.found.model
         self.session = session
         self.number = 1
         self.earlier: list[Result] = []
@@ -67,10 +68,12 @@ class Attempt:
         self.result: Result | None = None
         self.trouble: BaseException | None = None
         self.prepared = False
+        self._image_made = False
+        self._unpushed = ""
         self._unwatched = False
         self._skipped_before: Result | None = None
-        self._complete = model
-        self.past = session.past.take(nodeid)
+        self._variant = variant
+        self.past = None if session.settings.build_only else session.past.take(nodeid)
         if self.past:
             self._go_on(self.past)
         else:
@@ -81,7 +84,7 @@ class Attempt:
         self._expect_the_worst()
 
     def _expect_the_worst(self) -> None:
-        if not self.ahead:
+        if not (self.ahead or self.session.settings.build_only):
             self.session.directory.keep(self.failed(LOST, FailureClass.INFRASTRUCTURE), self.directory)
 
     def _go_on(self, past: Course) -> None:
@@ -104,33 +107,85 @@ class Attempt:
 
     def complete(self) -> Model:
         """The card as it is to run; a dynamic one completes itself here, and the context may replace its arguments."""
-        self.model = self.session.context.applied_to(self._complete())
+        self.model = self.session.context.applied_to(self._variant.model())
         return self.model
 
     def backend(self, chosen: Backend) -> Backend:
-        """Where the job runs: a model that manages its own containers runs on the host."""
-        launcher = compose.launcher_of(self.model, self.session.jobs)
-        return self.session.backends["host"] if launcher and launcher.self_managed else chosen
+        """Where the job runs: a model that starts its own containers runs on the host."""
+        return self.session.backends["host"] if self.want.self_managed else chosen
 
-    def make_image(self, chosen: Path | None) -> Image:
+    @property
+    def want(self) -> Want:
+        """The image that the model is to have."""
+        return want_of(self._variant, self.model, self.session)
+
+    def needs_image(self, chosen: Backend) -> bool:
+        """Whether there is an image to get, or at least to name."""
+        want = self.want
+        if self.session.settings.build_only or not want.self_managed:
+            return chosen.containers
+        return self.session.supply.concerns(want)
+
+    def make_image(self) -> Image:
         """The image that the model runs in; tried again where infrastructure fails, as often as the user allows.
 
         Raises:
             MadengineError: there is none.
         """
         try:
-            self.image = self.session.image(self.model, self.source, chosen, self._note)
+            self.image = self._begun_image() or self._own_image()
         except InfrastructureError as error:
             if not self.may_retry():
                 raise
             self.failed_by(error)
             if self.session.stopping.wait(self.again()):
                 raise
-            return self.make_image(chosen)
+            return self.make_image()
         return self.image
 
-    def _note(self, phase: Phase, detail: str) -> None:
-        self.session.note_phase(self.nodeid, phase, detail)
+    def _begun_image(self) -> Image | None:
+        """The image that was begun for all who want it, whose failure is shared; a second try is each model's own."""
+        begun = None if self.earlier else self.session.images_begun.get(self.session.supply.key(self.want))
+        return None if begun is None or begun.cancelled() else begun.result()
+
+    def _own_image(self) -> Image:
+        return self.session.supply.image(self.want, lambda progress: self.session.note(self.nodeid, progress))
+
+    def image_made(self, image: Image | None) -> None:
+        """Note what is all that was wanted, for the manifest.
+
+        Raises:
+            BuildError: there is none, as when a conftest's fixture gives none.
+        """
+        if image is None:
+            error = BuildError(f"no image was made of {self.model.name}: the fixture `image` gave none")
+            self.failed_by(error)
+            raise error
+        self.image, self._image_made = image, True
+        self._note_made()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the item has what it is for: a Result, or the image where only images are made."""
+        return self.result is not None or self._image_made
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the model ran, or that its image took."""
+        if self.result:
+            return self.result.duration
+        return self.image.build_duration if self.image else 0.0
+
+    def _note_made(self, error: str = "") -> None:
+        made = {
+            "item": self.nodeid,
+            "key": self._variant.name,
+            "card": redacted(self.model.model_dump(mode="json")),
+            "image": self.image.to_json() if self.image and not error else None,
+            "unpushed": self._unpushed,
+            "error": error,
+        }
+        self.session.directory.note_made(self.directory, made)
 
     def compose(self, image: Image | None) -> Job:
         """The job of the card as it stands."""
@@ -312,6 +367,8 @@ class Attempt:
             self.image = Image(reference="", dockerfile=error.dockerfile)
             failed = self.failed(error.reason, FailureClass.BUILD)
             return self._keep(replace(failed, log=error.log, tail=error.tail))
+        if isinstance(error, PushError):
+            self._unpushed = error.registry_image
         if isinstance(error, InfrastructureError):
             return self._keep(self.failed(str(error), FailureClass.INFRASTRUCTURE))
         if isinstance(error, MadengineError):
@@ -348,6 +405,8 @@ class Attempt:
     def _keep(self, result: Result) -> Result:
         self.result = result
         self.session.directory.keep(result, self.directory)
+        if self.session.settings.build_only and result.failed:
+            self._note_made(result.reason)
         self.session.journal.write(
             {
                 "kind": journal.RESULT,
@@ -377,6 +436,29 @@ class Attempt:
             job=self.job,
             outcome=outcome,
         )
+
+
+def want_of(variant: Variant, model: Model, session: Session) -> Want:
+    """The image that a model is to have.
+
+    Args:
+        variant: its item's.
+        model: the card that runs.
+        session: knows launchers.
+
+    Raises:
+        UserError: the card names a launcher that nobody knows.
+    """
+    launcher = compose.launcher_of(model, session.jobs)
+    found = variant.found
+    return Want(
+        model=model,
+        source=found.source,
+        dockerfile=variant.dockerfile,
+        architecture=variant.architecture,
+        entry=found.entry,
+        self_managed=bool(launcher and launcher.self_managed),
+    )
 
 
 def _as_raised(kept: Result) -> Exception | None:

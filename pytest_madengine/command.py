@@ -45,6 +45,7 @@ def run(
     env: Mapping[str, str] | None = None,
     mask: Masker = NO_SECRETS,
     endable: bool = False,
+    stdin: str = "",
 ) -> Completed:
     """Run a short command and keep its output, standard error merged in.
 
@@ -54,15 +55,16 @@ def run(
         env: the whole environment, or None to inherit.
         mask: hides secrets in the output.
         endable: whether `end_streams` ends it too: one that may take long.
+        stdin: what the command reads; it shows up in no process list.
 
     Raises:
         InfrastructureError: the program cannot be started or exceeded its time.
     """
-    with _piped(argv, env) as process:
+    with _piped(argv, env, subprocess.PIPE if stdin else subprocess.DEVNULL) as process:
         if endable:
             _streams.add(process)
         try:
-            output, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(stdin.encode() or None, timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             raise InfrastructureError(f"{mask(shlex.join(argv))}: no answer in {seconds:g} s") from None
@@ -113,11 +115,11 @@ def end_streams() -> None:
         _end(process)
 
 
-def _piped(argv: Sequence[str], env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def _piped(
+    argv: Sequence[str], env: Mapping[str, str] | None, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
-        )
+        return subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
     except OSError as error:
         raise _not_started(argv, error) from None
 

@@ -4,6 +4,7 @@ MadengineError
 ├── UserError              a wrong option, card, context or file: one message, no traceback
 ├── BuildError             an image could not be built or pulled by name
 ├── InfrastructureError    the engine, node or filesystem failed, not the model: worth another try
+│   └── PushError          an image did not get to its registry
 └── ModelFailedError       the model ran and failed: exit code, error pattern, no metric, time limit
 """
 
@@ -47,6 +48,18 @@ class BuildError(MadengineError):
 
 class InfrastructureError(MadengineError):
     """A machine, engine or filesystem failed under the model."""
+
+
+class PushError(InfrastructureError):
+    """An image was made and did not get to its registry.
+
+    Attributes:
+        registry_image: its name there.
+    """
+
+    def __init__(self, text: str, registry_image: str) -> None:
+        self.registry_image = registry_image
+        super().__init__(text)
 
 
 class ModelFailedError(MadengineError):

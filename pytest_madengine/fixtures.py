@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pytest_madengine.backends.base import Backend
     from pytest_madengine.context.context import Context
     from pytest_madengine.images.image import Image
+    from pytest_madengine.images.supply import Want
     from pytest_madengine.items import Variant
     from pytest_madengine.jobs.job import Job
-    from pytest_madengine.models.discovery import Found
     from pytest_madengine.models.model import Model
     from pytest_madengine.results.result import Result
     from pytest_madengine.session import Session
@@ -71,7 +71,7 @@ def model(request: pytest.FixtureRequest) -> Model:
     """The model card of this item, or the one that `@pytest.mark.madengine("name")` names."""
     attempt = attempt_of(request.node)
     card = attempt.model if attempt.prepared else attempt.complete()
-    if reason := unwanted(card, attempt.session):
+    if reason := unwanted(attempt.want, attempt.session):
         pytest.skip(reason)
     return card
 
@@ -84,13 +84,14 @@ def image(request: pytest.FixtureRequest, model: Model, backend: Backend) -> Ima
     if attempt.prepared or attempt.past:
         if attempt.trouble:
             raise attempt.trouble
-        return attempt.image
-    attempt.model = model
-    if not attempt.backend(backend).containers:
-        return None
-    chosen = request.node.stash[VARIANT].dockerfile if VARIANT in request.node.stash else None
-    with attempt.session.display.shown():
-        return attempt.make_image(chosen)
+        made = attempt.image
+    else:
+        attempt.model = model
+        with attempt.session.display.shown():
+            made = attempt.make_image() if attempt.needs_image(backend) else None
+    for text in attempt.session.supply.warnings(attempt.want) if made else ():
+        request.node.warn(pytest.PytestWarning(text))
+    return made
 
 
 @pytest.fixture
@@ -119,6 +120,8 @@ def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result
     if options.given(request.config, "setuponly"):
         pytest.skip("--setup-only: the model was not run")
     attempt = attempt_of(request.node)
+    if attempt.session.settings.build_only:
+        pytest.skip("--madengine-build-only: the model was not run")
     rerun = getattr(request.node, "execution_count", 1) > 1  # pytest-rerunfailures counts there
     done = attempt.result if attempt.prepared else None
     given = done or attempt.run_shared(job, attempt.backend(backend), afresh=rerun)
@@ -152,17 +155,15 @@ def attempt_of(item: pytest.Item, *, ahead: bool = False) -> Attempt:
     attempt = item.stash.get(ATTEMPT, None)
     if attempt is None:
         ours = session.of(item.config)
-        if VARIANT in item.stash:
-            found, model = item.stash[VARIANT].found, item.stash[VARIANT].model
-        else:
-            found, model = _marked(item, ours)
-        attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, found, model, ours, ahead=ahead)
+        variant = item.stash.get(VARIANT, None) or _marked(item, ours)
+        attempt = item.stash[ATTEMPT] = Attempt(item.nodeid, variant, ours, ahead=ahead)
     return attempt
 
 
-def _marked(item: pytest.Item, ours: Session) -> tuple[Found, Callable[[], Model]]:
-    """The one card that the item's marker names, and what gives it with the marker's arguments."""
+def _marked(item: pytest.Item, ours: Session) -> Variant:
+    """The one card that the item's marker names, with the marker's arguments."""
     from pytest_madengine.errors import UserError
+    from pytest_madengine.items import Variant
     from pytest_madengine.models import selection
 
     mark = item.get_closest_marker("madengine")
@@ -180,7 +181,7 @@ def _marked(item: pytest.Item, ours: Session) -> tuple[Found, Callable[[], Model
     if len(found) > 1:
         names = ", ".join(each.model.name for each in found)
         raise UserError(f"{item.nodeid}: {mark.args[0]!r} names {len(found)} models ({names}); name one")
-    return found[0], lambda: found[0].complete().with_args(tag.arguments)
+    return Variant(found[0], args=tag.arguments)
 
 
 def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> None:
@@ -190,14 +191,17 @@ def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> 
         item.warn(pytest.PytestWarning(f"{card.name} asks for {nodes} nodes and runs on one: this target has no more"))
 
 
-def unwanted(card: Model, ours: Session) -> str:
-    """Why a model is not to run on this machine; '' where it is."""
-    from pytest_madengine.context.machine import architecture_matches
+def unwanted(want: Want, ours: Session) -> str:
+    """Why a model is not to run on this machine, or an image not to be made for it; '' where it is."""
+    from pytest_madengine.context.machine import architecture_matches, unfit
 
-    if ours.settings.disable_skip_gpu_arch:
-        return ""
-    name = architecture_matches(ours.machine, card.skip_gpu_arch)
-    return f"skip_gpu_arch lists {name}, this machine has {ours.machine.architecture}" if name else ""
+    settings, here = ours.settings, ours.machine
+    if not settings.build_only and (reason := unfit(here, *want.made_for)):
+        return reason
+    arch = want.architecture or here.architecture
+    name = "" if settings.disable_skip_gpu_arch else architecture_matches(arch, want.model.skip_gpu_arch)
+    whose = "the image is for" if want.architecture else "this machine has"
+    return f"skip_gpu_arch lists {name}, {whose} {arch}" if name else ""
 
 
 def _properties(given: Result, earlier: Sequence[Result]) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ import pytest
 
 from pytest_madengine import session as sessions
 from pytest_madengine.errors import UserError
-from pytest_madengine.fixtures import VARIANT
-from pytest_madengine.images import dockerfile
-from pytest_madengine.models import discovery, selection
+from pytest_madengine.fixtures import VARIANT, attempt_of, plain_errors
+from pytest_madengine.images import batch, dockerfile
+from pytest_madengine.images.image import Image
+from pytest_madengine.models import selection
 from pytest_madengine.models.cardfile import CardWarning
 from pytest_madengine.models.discovery import Found
 from pytest_madengine.models.model import Model
@@ -55,6 +56,7 @@ class Variant:
         selected_by: the texts of the tags that select the item.
         args: further arguments, from a tag.
         dockerfile: the item's Dockerfile where the card has several.
+        architecture: the GPU architecture that its image is for, where the user names some.
         suffix: what stands in brackets behind the name.
     """
 
@@ -62,6 +64,7 @@ class Variant:
     selected_by: frozenset[str] = frozenset()
     args: str = ""
     dockerfile: Path | None = None
+    architecture: str = ""
     suffix: str = ""
 
     @property
@@ -73,9 +76,19 @@ class Variant:
         """The card that is to run."""
         return self.found.complete().with_args(self.args)
 
+    def more(self, suffix: str, **changes: Any) -> Variant:
+        """A further variant of this one."""
+        return replace(self, suffix="-".join(filter(None, [self.suffix, suffix])), **changes)
+
 
 def run_model(result: Result) -> None:
     """The test function of every model item; as for any test that asks for `result`, a failed one fails it."""
+
+
+@plain_errors
+def make_image(image: Image | None, request: pytest.FixtureRequest) -> None:
+    """The test function of every model item where only images are made."""
+    attempt_of(request.node).image_made(image)
 
 
 class ModelItem(pytest.Function):
@@ -97,7 +110,7 @@ class ModelItem(pytest.Function):
 
 
 class ModelsFile(pytest.Module):
-    """A models.json or get_models_json.py."""
+    """A models.json, a get_models_json.py or a manifest."""
 
     obj = None
 
@@ -119,12 +132,24 @@ class ModelsFile(pytest.Module):
     def _item(self, variant: Variant, marks: Iterable[str], sibling: ModelItem | None) -> ModelItem:
         """An item. What fixtures it asks for its sibling knows: to find that out anew costs half of the time."""
         known = {"fixtureinfo": sibling.fixture_info()} if sibling else {}
-        item: ModelItem = ModelItem.from_parent(self, name=variant.name, callobj=run_model, **known)
+        act = make_image if sessions.of(self.config).settings.build_only else run_model
+        item: ModelItem = ModelItem.from_parent(self, name=variant.name, callobj=act, **known)
         item.stash[VARIANT] = variant
+        _as_parsed(item)
         for mark in marks:
             item.add_marker(getattr(pytest.mark, mark))
         item.extra_keyword_matches.update(set(variant.found.model.tags).difference(marks))
         return item
+
+
+def _as_parsed(item: pytest.Item) -> None:
+    """Let the item's id be the one that pytest makes of its text, by which --lf and --sw know items again.
+
+    Since 9.2 ids are objects, in which what stands in brackets is a part of its own.
+    """
+    known = getattr(item, "_id", None)
+    if known is not None:
+        item._id = type(known).parse(item.nodeid)  # noqa: SLF001  # there is no other way
 
 
 class Marks:
@@ -169,53 +194,57 @@ def register(config: pytest.Config, marks: Iterable[str]) -> None:
 def variants(found: list[Found], ours: sessions.Session) -> Iterator[Variant]:
     """The items of a file: each card plain and once more for every tag that adds arguments to it.
 
-    A card with several fitting Dockerfiles becomes one item for each.
+    A card with several fitting Dockerfiles becomes one item for each, and so it does for GPU architectures.
     """
     named = [selection.Named(each.model.name, each.model.tags) for each in found]
     tags = selection.resolve(ours.tags, named)
-    dockerfiles = Dockerfiles(ours)
+    images = Images(ours)
     for each, name in zip(found, named, strict=True):
         matching = [tag for tag in tags if tag.matches(name)]
         for variant in _by_arguments(each, matching):
-            yield from dockerfiles.split(variant)
+            yield from images.split(variant)
 
 
 def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
     plain = frozenset(tag.text for tag in tags if not tag.args)
-    yield Variant(found, plain)
+    yield Variant(found, plain, suffix=found.label)
     by_arguments: dict[str, list[selection.Tag]] = {}
     for tag in tags:
         if tag.args:
             by_arguments.setdefault(tag.arguments, []).append(tag)
     for arguments, same in by_arguments.items():
         suffix = ":".join(arg.replace(":", "\\:") for arg in same[0].args)
-        yield Variant(found, frozenset(tag.text for tag in same), arguments, suffix=suffix)
+        yield Variant(found, suffix=found.label).more(
+            suffix, selected_by=frozenset(tag.text for tag in same), args=arguments
+        )
 
 
-class Dockerfiles:
-    """Splits variants by Dockerfile, looking at each prefix once."""
+class Images:
+    """Splits variants by the images that are to be built, looking at each Dockerfile prefix once."""
 
     def __init__(self, ours: sessions.Session) -> None:
         self._ours = ours
-        self._wanted = ours.backends[ours.target].containers and not ours.context.image
+        self._wanted = ours.backends[ours.target].containers and ours.supply.builds()
+        self._archs = ours.target_archs
         self._seen: dict[Path, list[Path]] = {}
 
     def split(self, variant: Variant) -> Iterator[Variant]:
-        """One variant for each fitting Dockerfile; the variant itself where there are not several."""
+        """One variant for each image; the variant itself where no image is built, or but one."""
         found = variant.found
         chosen = bool(variant.selected_by) or not self._ours.tags
-        several = self._several(found) if self._wanted and chosen else []
-        if len(several) < 2:  # noqa: PLR2004  # two make a choice
+        if not (self._wanted and chosen and found.entry is None and found.model.dockerfile):
             yield variant
-        for path in several if len(several) > 1 else []:
-            pieces = [variant.suffix, path.name.replace(".Dockerfile", "")]
-            yield replace(variant, dockerfile=path, suffix="-".join(filter(None, pieces)))
+            return
+        paths = self._dockerfiles(found)
+        several = [variant.more(path.name.replace(".Dockerfile", ""), dockerfile=path) for path in paths]
+        for each in several if len(several) > 1 else [variant]:
+            yield from [each.more(arch, architecture=arch) for arch in self._archs] or [each]
 
-    def _several(self, found: Found) -> list[Path]:
+    def _dockerfiles(self, found: Found) -> list[Path]:
         prefix = found.source.root / found.model.dockerfile
         if prefix not in self._seen:
             try:
-                self._seen[prefix] = self._ours.dockerfiles(found.model, found.source) if found.model.dockerfile else []
+                self._seen[prefix] = self._ours.supply.dockerfiles(found.model, found.source)
             except UserError:
                 self._seen[prefix] = []
         return self._seen[prefix]
@@ -230,7 +259,7 @@ class Collection:
     ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
         """Model files become our collectors, and ours alone: pytest would import a .py that is named as argument."""
         collectors = yield
-        if not discovery.is_model_file(file_path):
+        if not sessions.of(parent.config).reads(file_path):
             return collectors
         return [ModelsFile.from_parent(parent, path=file_path, nodeid=_outside(file_path, parent.config.rootpath))]
 
@@ -268,7 +297,10 @@ def _lost_tags(ours: sessions.Session, models: list[ModelItem]) -> UserError | N
         places = ", ".join(ours.config.args)
         return UserError(f"--madengine-tags: no model in {places}; leave the paths out or add a models.json to them")
     cards = [item.variant.found.model for item in models]
-    return selection.unmatched(lost, [selection.Named(card.name, card.tags) for card in cards])
+    named = [selection.Named(card.name, card.tags) for card in cards]
+    if ours.settings.batch_manifest:
+        return batch.unmatched(ours.settings.batch_manifest, ours.batch, named)
+    return selection.unmatched(lost, named)
 
 
 WORKER_ERROR = "madengine_usage_error"

@@ -7,32 +7,27 @@ called in this thread; images are made and jobs carried in others.
 from __future__ import annotations
 
 import itertools
-import os
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from pytest_madengine import command, fixtures, options
+from pytest_madengine import fixtures, options
 from pytest_madengine.attempt import Attempt
 from pytest_madengine.engine.lane import Flight
 from pytest_madengine.images.image import Image
 from pytest_madengine.items import ModelItem
+from pytest_madengine.makers import RAISED, Makers
 from pytest_madengine.session import Session
 
 OURS = ("model", "image", "job", "result", "backend", "madengine_context")
 STAY_OUT = ("collectonly", "setuponly", "setupplan", "usepdb", "trace")
-POLL, GRACE = 0.05, 15.0
-"""Seconds between asking builds to end, and until they are left to themselves."""
 LOOK = 0.5
 """Seconds between looks for backends that do not answer."""
-RAISED = (Exception, pytest.skip.Exception, pytest.fail.Exception)
-"""What cards, hooks and builds may raise: the item's own fixtures raise it again, where pytest expects it."""
 MOST_AHEAD = 64
 """Jobs that are made ready beyond those in flight, so that a free slot is filled at once."""
 
@@ -40,8 +35,12 @@ MOST_AHEAD = 64
 def wanted(session: pytest.Session, ours: Session) -> bool:
     """Whether models are to run ahead: several at a time, or not to be waited for, in a session of one process."""
     off = any(options.given(session.config, name) for name in STAY_OUT)
-    alone = not (ours.is_worker or session.config.pluginmanager.has_plugin("dsession"))
-    return alone and not off and (ours.at_once > 1 or ours.settings.detach)
+    return alone(session, ours) and not off and (ours.at_once > 1 or ours.settings.detach or ours.settings.build_only)
+
+
+def alone(session: pytest.Session, ours: Session) -> bool:
+    """Whether this is the only process of its session."""
+    return not (ours.is_worker or session.config.pluginmanager.has_plugin("dsession"))
 
 
 @dataclass(eq=False)
@@ -65,18 +64,20 @@ class Loop:
     _order: deque[ModelItem] = field(default_factory=deque)
     _events: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
     _by_flight: dict[Flight, Turn] = field(default_factory=dict)
-    _images: dict[Any, Future[Image]] = field(default_factory=dict)
     _last: tuple[pytest.Item, pytest.Item | None] | None = None
+
+    def __post_init__(self) -> None:
+        self._makers = Makers(self.ours)
 
     def run(self) -> None:
         """Run every item."""
         self.ours.display.every_change = True
         models = [item for item in self.session.items if isinstance(item, ModelItem)]
-        ahead = [item for item in models if _may_run_ahead(item)]
+        first = ahead(self.session)
         behind = [item for item in models if not _may_run_ahead(item)]
         others = [item for item in self.session.items if not isinstance(item, ModelItem)]
-        self._in_line(others, [*ahead, *behind])
-        self._ahead(ahead, behind)
+        self._in_line(others, [*first, *behind])
+        self._ahead(first, behind)
         if not self.ours.detached:
             self._in_line(behind, [])
 
@@ -90,8 +91,9 @@ class Loop:
         self._waiting.extend(items)
         self._order.extend(items)
         self.ours.fleet.landed = lambda flight: self._events.put(lambda: self._landed(flight))
-        self._builders = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "madengine-build")
         try:
+            if not self.ours.settings.build_only:
+                self._makers.begin(items)
             if self.ours.settings.detach:
                 self._detach()
             while self._waiting or self._begun or self._ready:
@@ -101,7 +103,7 @@ class Loop:
             self._break_off(detach=self.ours.detaches(error))
             raise
         finally:
-            self._builders.shutdown(wait=False, cancel_futures=True)
+            self._makers.close()
 
     def _next(self) -> ModelItem:
         """The next item whose job is over; waits for it."""
@@ -134,7 +136,8 @@ class Loop:
         happened()
 
     def _fill(self) -> None:
-        most = self.ours.at_once + min(self.ours.at_once, MOST_AHEAD)
+        at_once = self.ours.at_once
+        most = len(self._order) if self.ours.settings.build_only else at_once + min(at_once, MOST_AHEAD)
         ready = 0 if self.ours.settings.ordered else len(self._ready)  # those may wait for one that is slow
         while self._waiting and len(self._begun) + ready < most:
             self._begin(self._waiting.popleft())
@@ -148,24 +151,18 @@ class Loop:
             self._trouble(turn, error)
 
     def _prepare(self, turn: Turn, attempt: Attempt) -> None:
-        if attempt.prepared or fixtures.unwanted(attempt.complete(), self.ours):
+        attempt.complete()
+        if attempt.prepared or fixtures.unwanted(attempt.want, self.ours):
             self._done(turn)
             return
-        backend = attempt.backend(self.ours.backends[self.ours.target])
-        if flight := attempt.adopted(backend):
+        target = self.ours.backends[self.ours.target]
+        if flight := attempt.adopted(attempt.backend(target)):
             self._follow(turn, flight)
-        elif backend.containers:
-            self._make_image(turn, attempt)
+        elif attempt.needs_image(target):
+            made = self._makers.make(attempt)
+            made.add_done_callback(lambda made: self._events.put(lambda: self._image_made(turn, made)))
         else:
             self._launch(turn, attempt)
-
-    def _make_image(self, turn: Turn, attempt: Attempt) -> None:
-        """In another thread, once for all items that want the same."""
-        card, chosen = attempt.model, turn.item.variant.dockerfile
-        key = (attempt.source.root, card.dockerfile, chosen, card.dockercontext, card.cred)
-        if key not in self._images:
-            self._images[key] = self._builders.submit(attempt.make_image, chosen)
-        self._images[key].add_done_callback(lambda made: self._events.put(lambda: self._image_made(turn, made)))
 
     def _image_made(self, turn: Turn, made: Future[Image]) -> None:
         attempt = turn.attempt
@@ -177,6 +174,9 @@ class Loop:
             self._trouble(turn, error)
 
     def _launch(self, turn: Turn, attempt: Attempt) -> None:
+        if self.ours.settings.build_only:
+            self._done(turn)
+            return
         job = fixtures.composed(turn.item, attempt)
         backend = attempt.backend(self.ours.backends[self.ours.target])
         if shared := attempt.share(job, backend):
@@ -265,17 +265,9 @@ class Loop:
         self._waiting.clear()
         self._begun.clear()
 
-    def _end_builds(self) -> None:
-        self.ours.stopping.set()
-        self._builders.shutdown(wait=False, cancel_futures=True)
-        deadline = time.monotonic() + GRACE
-        while not all(made.done() for made in self._images.values()) and time.monotonic() < deadline:
-            command.end_streams()
-            time.sleep(POLL)
-
     def _break_off(self, *, detach: bool) -> None:
         """End all that is in flight, or leave it; what had been handed over gets its Result."""
-        self._end_builds()
+        self._makers.end()
         if detach:
             self._leave()
             return
@@ -298,6 +290,11 @@ def _may_run_ahead(item: ModelItem) -> bool:
     overridden = any(len(known.get(name, ())) > 1 for name in OURS)
     undecided = any(item.get_closest_marker(name) for name in ("skip", "skipif", "xfail"))
     return not (overridden or undecided)
+
+
+def ahead(session: pytest.Session) -> list[ModelItem]:
+    """The models whose jobs, or at least images, can be made before their items' protocols begin."""
+    return [item for item in session.items if isinstance(item, ModelItem) and _may_run_ahead(item)]
 
 
 def model_ids(session: pytest.Session) -> list[str]:

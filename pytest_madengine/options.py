@@ -109,6 +109,55 @@ OPTIONS = (
     ),
     Option("--madengine-status", "show where a run stands (default: the latest) and leave", metavar="RUN", bare=LATEST),
     Option(
+        "--madengine-build-only",
+        "make the images of the models and write the manifest; run nothing",
+        default=False,
+    ),
+    Option(
+        "--madengine-manifest",
+        "run the models of this manifest, in the images that it names; build nothing",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-manifest-output",
+        "where --madengine-build-only writes (default: build_manifest.json)",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option("--madengine-summary-output", "where to write the summary of the builds as JSON", metavar="FILE", type=Path),
+    Option(
+        "--madengine-batch-manifest",
+        "the models of this JSON list, each with its own wish: build_new, registry, registry_image",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-build-jobs",
+        "how many images to build at the same time (default: half the number of CPUs)",
+        metavar="N",
+        type=int,
+    ),
+    Option("--madengine-no-cache", "build images anew that are there already, without Docker's cache", default=False),
+    Option(
+        "--madengine-target-archs",
+        "an image and an item for each GPU architecture: gfx90a,mi300x; native: the one of this machine",
+        metavar="ARCHS",
+        repeated=True,
+        default=[],
+    ),
+    Option(
+        "--madengine-registry",
+        "push images there: docker.io, localhost:5000, registry.example.com/team",
+        metavar="REGISTRY",
+    ),
+    Option(
+        "--madengine-use-image",
+        "run this image and build none; auto: the one that each card names",
+        metavar="IMAGE",
+    ),
+    Option("--madengine-live-output", "show what builds and models print, line by line", default=False),
+    Option(
         "--madengine-exit-codes",
         "exit with 0 success, 1 other failure, 2 a build failed, 3 a model failed to run, 4 wrong usage",
         default=False,
@@ -120,6 +169,8 @@ OPTIONS = (
     ),
 )
 
+WAKING = tuple(f"madengine_{name}" for name in ("tags", "resume", "build_only", "manifest", "batch_manifest"))
+"""Options that are about models whatever else is given."""
 INI_ENABLED = "madengine"
 INI_EXIT_CODES = "madengine_exit_codes"
 
@@ -135,9 +186,9 @@ def add(parser: pytest.Parser) -> None:
 
 def awake(config: pytest.Config) -> bool:
     """Whether this run has to do with models at all."""
-    named = any(map(names_model, config.args))
     given = config.option
-    return bool(given.madengine_tags or given.madengine_resume or named or config.getini(INI_ENABLED))
+    asked = any(getattr(given, name) for name in WAKING)
+    return bool(asked or any(map(names_model, config.args)) or config.getini(INI_ENABLED))
 
 
 def given(config: pytest.Config, name: str) -> bool:

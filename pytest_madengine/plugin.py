@@ -102,7 +102,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """A test that passed although its model failed, or a model's item although no model ran, does not pass."""
     yield
     attempt = item.stash.get(ATTEMPT, None)
-    if VARIANT in item.stash and not (attempt and attempt.result):
+    if VARIANT in item.stash and not (attempt and attempt.settled):
         from pytest_madengine import waking
 
         waking.fail_unrun(item)
@@ -187,4 +187,6 @@ def pytest_madengine_reporters(config: pytest.Config) -> Sequence[Reporter]:
     from pytest_madengine.reporting.perfcsv import PerfCsv, PerfEntry, PerfSuper
 
     settings = session.of(config).settings
+    if settings.build_only:
+        return []
     return [PerfCsv(settings.output), PerfSuper(settings.start), PerfEntry(settings.start)]

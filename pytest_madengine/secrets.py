@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 MASK = "***"
 PREFIX = "MAD_SECRETS"
@@ -31,6 +32,22 @@ def secrets_of_environment(environ: Mapping[str, str]) -> dict[str, Secret]:
 def is_secret(name: str) -> bool:
     """Whether a variable of this name holds a secret: `HF_TOKEN`, `S3_ACCESS_KEY`, `MAD_SECRETS_X`."""
     return name.startswith(PREFIX) or bool(TELLTALE.search(name))
+
+
+def all_texts(value: Any) -> Iterator[str]:
+    """Every string in an object of JSON, at any depth; of objects the values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from all_texts(inner)
+
+
+def redacted(value: Any) -> Any:
+    """An object of JSON in which what stands under the name of a secret is hidden, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: MASK if is_secret(key) else redacted(inner) for key, inner in value.items()}
+    return [redacted(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class Masker:

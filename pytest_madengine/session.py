@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Hashable
+from concurrent.futures import Future
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,26 +18,33 @@ from pytest_madengine import runid
 from pytest_madengine.backends.base import Backend
 from pytest_madengine.context import credentials, machine
 from pytest_madengine.context.context import Context
-from pytest_madengine.context.load import load
+from pytest_madengine.context.layers import merged
+from pytest_madengine.context.load import Below, load
 from pytest_madengine.display import Display
 from pytest_madengine.engine import journal, rundir
-from pytest_madengine.engine.board import Board, Phase
+from pytest_madengine.engine.board import Board, Progress
 from pytest_madengine.engine.fleet import Fleet
 from pytest_madengine.engine.journal import Journal
 from pytest_madengine.engine.lane import Pace
 from pytest_madengine.engine.rundir import RunDirectory
-from pytest_madengine.errors import Fault, FaultsError, UserError, nearest
-from pytest_madengine.images import build, dockerfile, engine
+from pytest_madengine.errors import UserError, nearest
+from pytest_madengine.images import architecture, batch, manifestfile
+from pytest_madengine.images.batch import BatchEntry
+from pytest_madengine.images.build import Builder
 from pytest_madengine.images.image import Image
+from pytest_madengine.images.manifest import Manifest
+from pytest_madengine.images.registry import Registries
+from pytest_madengine.images.supply import Orders, Supply
 from pytest_madengine.jobs import compose
 from pytest_madengine.launchers.base import Launcher
 from pytest_madengine.models import discovery, selection
-from pytest_madengine.models.model import Model, Source
+from pytest_madengine.models.model import Model
 from pytest_madengine.results.failures import FailureRule
-from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
-from pytest_madengine.settings import settings_of
+from pytest_madengine.settings import Settings, settings_of
 
 KEY = pytest.StashKey["Session"]()
+RESUMED = ("manifest", "batch_manifest")
+"""Settings that say where a run's models come from."""
 PACKAGE_MANAGERS = {
     "HOST_UBUNTU": "/usr/bin/apt",
     "HOST_CENTOS": "/usr/bin/yum",
@@ -58,14 +67,29 @@ class Session:
         detached: node ids of models whose jobs were left to a later session.
         cancelled: of models whose jobs were ended before their time.
         stopping: set when what runs in other threads is to end.
+        images_begun: what is made, or was tried to, before the items that want it; by `Supply.key`.
+        opened: whether items are run, and not only listed.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.settings = settings_of(config, os.environ.get("MODEL_DIR"))
+        self.settings = self._as_before(settings_of(config, os.environ.get("MODEL_DIR")))
+        self.opened = False
+        self.images_begun: dict[Hashable, Future[Image]] = {}
         self.detached: list[str] = []
         self.cancelled: list[str] = []
         self.stopping = threading.Event()
+
+    def _as_before(self, settings: Settings) -> Settings:
+        """The settings with what a resumed run was about, where the user names nothing else."""
+        before = Board.of(journal.read(runid.folder(self.config))).run if settings.resume else {}
+        manifest, batch_manifest = (Path(before[key]) if before.get(key) else None for key in RESUMED)
+        return replace(
+            settings,
+            manifest=settings.manifest or (None if settings.tags or settings.batch_manifest else manifest),
+            batch_manifest=settings.batch_manifest or (None if settings.tags or settings.manifest else batch_manifest),
+            build_only=settings.build_only or bool(before.get("build_only")),
+        )
 
     @property
     def is_worker(self) -> bool:
@@ -115,6 +139,8 @@ class Session:
         Raises:
             UserError: some other session has it.
         """
+        if self._lock.is_locked:
+            return
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -135,17 +161,23 @@ class Session:
     def open(self, items: list[str]) -> None:
         """Write down what this session is about to do, and forget what another one left unfinished."""
         self.claim()
+        self.opened = True
+        if self.settings.resume:
+            self.directory.forget_images()
         for result in self.directory.kept() if self.settings.resume else ():
             course = self.past.jobs.get(result.id)
             if not (course and course.judged):
                 self.directory.discard(self.directory.job(result.id))
         machine = platform.node()
         record = {"id": self.directory.run_id, "target": self.target, "host": machine, "pid": os.getpid()}
+        record |= {key: str(getattr(self.settings, key) or "") for key in RESUMED}
+        record |= {"build_only": self.settings.build_only}
         self.journal.write({"kind": journal.RUN, "items": items, "tags": [tag.text for tag in self.tags], **record})
 
-    def note_phase(self, item: str, phase: Phase, detail: str = "") -> None:
-        """Write down what is being done for a model."""
-        self.journal.write({"kind": journal.PHASE, "item": item, "phase": phase.value, "detail": detail})
+    def note(self, item: str, progress: Progress) -> None:
+        """Write down what is being done for a model; a step of it need not outlive this machine."""
+        record = {"kind": journal.PHASE, "item": item, **asdict(progress), "phase": progress.phase.value}
+        self.journal.write(record, sync=not progress.step)
 
     @cached_property
     def display(self) -> Display:
@@ -167,7 +199,33 @@ class Session:
             UserError: all that is wrong in it.
         """
         settings = self.settings
-        return load(settings.context, settings.context_file, settings.project)
+        return load(settings.context, settings.context_file, settings.project, self._below)
+
+    @property
+    def _below(self) -> Below | None:
+        """The manifest's context, with the secrets that it leaves out from the environment."""
+        path = self.settings.manifest
+        if not (path and self.manifest):
+            return None
+        names = self.manifest[0].secrets_required
+        again = {name: os.environ[name] for name in names if name in os.environ}
+        layer = merged(self.manifest[0].context, {"secrets": again})
+        return Below(layer, manifestfile.context_places(path))
+
+    def require_secrets(self) -> None:
+        """Meet the secrets that the manifest's models need and that it rightly does not hold.
+
+        Raises:
+            UserError: one is given neither in the context nor in the environment.
+        """
+        context = self.context
+        given = {*context.secrets, *context.env_vars, *context.docker_env_vars}
+        needed = self.manifest[0].secrets_required if self.manifest else ()
+        if lost := [name for name in needed if name not in given]:
+            raise UserError(
+                f"{self.settings.manifest}: secrets_required: {', '.join(lost)} is given neither in the environment "
+                "nor in the context (secrets, env_vars)"
+            )
 
     @cached_property
     def target(self) -> str:
@@ -202,7 +260,7 @@ class Session:
     @cached_property
     def machine(self) -> machine.Machine:
         """This host."""
-        return machine.probe(self.context)
+        return machine.stated(self.context) if self._machine_is_left_alone else machine.probe(self.context)
 
     @cached_property
     def tags(self) -> list[selection.Tag]:
@@ -211,6 +269,8 @@ class Session:
         Raises:
             UserError: the option is given and names nothing, as with an empty variable of a CI script.
         """
+        if self.batch:
+            return [selection.Tag(wish.model_name, wish.model_name) for wish in self.batch]
         tags = selection.parse(self.settings.tags or self.past.run.get("tags", ()))
         if self.settings.tags and not tags:
             raise UserError("--madengine-tags: names no tag; valid: names and tags of models, or all")
@@ -243,72 +303,107 @@ class Session:
             "host_os": host,
             "ctx_test": ctx_test.read_text(encoding="utf-8").strip() if ctx_test.is_file() else "None",
             **self.context.header,
-            "gpu_vendor": self.context.gpu_vendor or machine.vendor() or machine.DEFAULT_VENDOR,
+            "gpu_vendor": self.context.gpu_vendor or self._vendor or machine.DEFAULT_VENDOR,
             "guest_os": self.context.guest_os,
         }
 
+    @property
+    def _vendor(self) -> str:
+        return "" if self._machine_is_left_alone else machine.vendor()
+
+    @cached_property
+    def supply(self) -> Supply:
+        """Where models get their images from."""
+        settings = self.settings
+        orders = Orders(
+            use_image=settings.use_image,
+            registry=settings.registry,
+            batch=self.batch,
+            architecture="" if self._machine_is_left_alone else self.machine.architecture,
+            build_only=settings.build_only,
+        )
+        builder = Builder(self.directory.images, self.registries, settings.no_cache, self.stopping)
+        return Supply(orders, self.context, self.header, self.credentials, builder, self.registries)
+
+    @cached_property
+    def registries(self) -> Registries:
+        """The registries that images are pushed to and pulled from; what logging in left goes with the session."""
+        registries = Registries(self.credentials, self.stopping)
+        self.config.add_cleanup(registries.close)
+        return registries
+
+    @cached_property
+    def batch(self) -> tuple[BatchEntry, ...]:
+        """The wishes of `--madengine-batch-manifest`.
+
+        Raises:
+            UserError: all that is wrong in it.
+        """
+        path = self.settings.batch_manifest
+        return batch.read(path) if path else ()
+
+    @cached_property
+    def manifest(self) -> tuple[Manifest, dict[str, int]] | None:
+        """What `--madengine-manifest` holds, with the line of each entry.
+
+        Raises:
+            UserError: all that is wrong in it.
+        """
+        path = self.settings.manifest
+        return manifestfile.read(path) if path else None
+
+    @cached_property
+    def target_archs(self) -> tuple[str, ...]:
+        """The GPU architectures that each image is made for; empty where one image serves all.
+
+        Raises:
+            UserError: it is none that is known, or this machine has no GPU to name one.
+        """
+        if not self.settings.target_archs:
+            return ()
+        stated = self.context.docker_build_arg.get(architecture.SYSTEM)
+        if stated:
+            raise UserError(
+                f"--madengine-target-archs, and docker_build_arg.{architecture.SYSTEM} of the context is {stated!r}: "
+                "name architectures in one of the two"
+            )
+        archs = architecture.target_archs(self.settings.target_archs)
+        here = architecture.canonical(self.machine.architecture) if architecture.NATIVE in archs else ""
+        if architecture.NATIVE in archs and not here:
+            raise UserError("--madengine-target-archs=native: this machine has no GPU; valid: names such as gfx942")
+        return tuple(dict.fromkeys(here if arch == architecture.NATIVE else arch for arch in archs))
+
+    @property
+    def _machine_is_left_alone(self) -> bool:
+        """Whether this machine's GPUs do not matter: images may be made for others than it has."""
+        return self.settings.build_only and not any("native" in given for given in self.settings.target_archs)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files whose models are meant where no path is given: the manifest, else those of the project.
+
+        Raises:
+            UserError: there is none.
+        """
+        return [self.settings.manifest] if self.settings.manifest else discovery.files(self.settings.project)
+
     @cached_property
     def catalogue(self) -> list[discovery.Found]:
-        """Every card of the project, for tests that name a model."""
-        return [found for path in discovery.files(self.settings.project) for found in self.read(path)]
+        """Every card of this session, for tests that name a model."""
+        return [found for path in self.files for found in self.read(path)]
+
+    def reads(self, path: Path) -> bool:
+        """Whether a file holds models that are meant: the manifest, else cards."""
+        manifest = self.settings.manifest
+        return path == manifest if manifest else discovery.is_model_file(path)
 
     def read(self, path: Path) -> list[discovery.Found]:
-        """The cards of one file; workers of one session run a dynamic script once."""
+        """The models of one file; workers of one session run a dynamic script once."""
+        if self.manifest and path == self.settings.manifest:
+            return discovery.of_manifest(*self.manifest, path, self.settings.project)
         shared = discovery.Shared(self.directory.discovery, self._selected) if self.is_worker else None
         return discovery.read(path, shared)
 
     def _selected(self, model: Model) -> bool:
         named = selection.Named(model.name, model.tags)
         return not self.tags or any(tag.matches(named) for tag in selection.resolve(self.tags, [named]))
-
-    def dockerfiles(self, model: Model, source: Source) -> list[Path]:
-        """The Dockerfiles that this card builds; several make several items.
-
-        Raises:
-            UserError: none fits.
-        """
-        return dockerfile.matching(source.root / model.dockerfile, self.header)
-
-    def image(self, model: Model, source: Source, chosen: Path | None, doing: Callable[[Phase, str], None]) -> Image:
-        """The image of a model: named by the context, or built.
-
-        Args:
-            model: the card.
-            source: where it stands.
-            chosen: its Dockerfile where several fit.
-            doing: told when a pull or a build begins, and of what.
-
-        Raises:
-            BuildError: the build failed.
-            InfrastructureError: the engine is out of reach or a pull failed.
-            UserError: no Dockerfile fits.
-        """
-        engine.client()
-        if self.context.image:
-            attributes = engine.local_or_pulled(self.context.image, lambda name: doing(Phase.PULLING, name))
-            return Image(self.context.image, digest=str(attributes["Id"]))
-        if not model.dockerfile:
-            raise UserError(
-                f"{source.file}:{source.line}: {model.name}.dockerfile is missing; --target=host needs none"
-            )
-        folder = build.context_folder(source.root, model.dockercontext, model.dockerfile)
-        if not folder.is_dir():
-            place = f"{source.file}:{source.line}: {model.name}.dockercontext"
-            raise FaultsError([Fault(place, f"{folder} is no folder", "a folder of the project")])
-        path = chosen or self.dockerfiles(model, source)[0]
-        return build.build(self._recipe(model, source, path), self.directory.images, doing)
-
-    def _recipe(self, model: Model, source: Source, path: Path) -> build.Recipe:
-        stated = self.context.docker_build_arg
-        arguments = {name: value for name, value in stated.items() if not is_secret(name)}
-        hidden = {name: Secret(value) for name, value in stated.items() if is_secret(name)}
-        declared = dockerfile.declared_args(path)
-        if "MAD_SYSTEM_GPU_ARCHITECTURE" in declared and self.machine.architecture:
-            arguments.setdefault("MAD_SYSTEM_GPU_ARCHITECTURE", self.machine.architecture)
-        return build.Recipe(
-            project=source.root,
-            dockerfile=path,
-            context=build.context_folder(source.root, model.dockercontext, model.dockerfile),
-            arguments=arguments,
-            secrets={**secrets_of_environment(os.environ), **compose.credential_variables(model, self.jobs), **hidden},
-        )

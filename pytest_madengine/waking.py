@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
     from pytest_madengine.session import Session
 
 RECORDER = pytest.StashKey["Recorder"]()
+WRITTEN = pytest.StashKey[bool]()
+"""Whether the manifest is another one than before."""
 WORKER_ERRORS = pytest.StashKey[list[str]]()
 CRASHED = pytest.StashKey[list[str]]()
 OTHER_FAILURE, BUILD_FAILED, RUN_FAILED = 1, 2, 3
 """Exit codes of `--madengine-exit-codes`, beside 0 and pytest's 4 for wrong usage."""
 CRASH = "???"
 """xdist's `when` for an item whose worker died."""
+WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+"""Exit statuses of sessions that went through all their items."""
+OF_IMAGES = ("build_only", "batch_manifest", "no_cache", "target_archs", "registry", "use_image", "build_jobs")
+"""Settings that mean nothing where models run without images."""
 DIED = "the worker process that ran this item died"
 
 
@@ -35,15 +44,16 @@ def configure(config: pytest.Config) -> None:
     """
     from pytest_madengine import items, session
     from pytest_madengine.errors import UserError
-    from pytest_madengine.models import discovery
 
     ours = session.of(config)
     if ours.settings.detach and getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("--madengine-detach: this one process submits the jobs; leave -n and --dist out")
     try:
         _check(ours)
-        if ours.tags and config.args_source is not pytest.Config.ArgsSource.ARGS:
-            config.args[:] = map(str, discovery.files(ours.settings.project))
+        settings = ours.settings
+        named = config.args_source is pytest.Config.ArgsSource.ARGS
+        if (ours.tags or settings.manifest or settings.build_only) and not named:
+            config.args[:] = map(str, ours.files)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(items.Collection(), "madengine-collection")
@@ -55,15 +65,46 @@ def configure(config: pytest.Config) -> None:
 def _check(ours: Session) -> None:
     """Meet the user's mistakes, and a place that nothing can be written to, before anything is collected."""
     from pytest_madengine.engine import rundir
+    from pytest_madengine.images import manifestfile
     from pytest_madengine.reporting import perfcsv
 
     _ = runid.of(ours.config)
     if ours.settings.resume and not ours.is_worker:
         ours.claim()
-    _ = ours.context, ours.target, ours.tags, ours.credentials
+    _ = ours.context, ours.target, ours.tags, ours.credentials, ours.target_archs
+    _check_images(ours)
     if not ours.config.option.collectonly:
+        ours.require_secrets()
         rundir.check(ours.settings.start)
-        perfcsv.check(ours.settings.output)
+        if not ours.settings.build_only:
+            perfcsv.check(ours.settings.output)
+            return
+        manifestfile.check("--madengine-manifest-output", ours.settings.manifest_output)
+        if ours.settings.summary_output:
+            manifestfile.check("--madengine-summary-output", ours.settings.summary_output)
+
+
+def _check_images(ours: Session) -> None:
+    """Meet wishes for images that cannot be fulfilled.
+
+    Raises:
+        UserError: the target runs no images, the context names the only one there is, or a registry is no such thing.
+    """
+    from pytest_madengine.errors import UserError
+    from pytest_madengine.images import registry
+
+    settings = ours.settings
+    for name in filter(None, (settings.registry, *(wish.registry for wish in ours.batch))):
+        registry.checked(name)
+    asked = [flag for flag in OF_IMAGES if getattr(settings, flag)]
+    option = f"--madengine-{asked[0].replace('_', '-')}" if asked else ""
+    if asked and not ours.backends[ours.target].containers:
+        raise UserError(f"{option}: the target {ours.target} runs models without images; valid: --target=docker")
+    if ours.context.image and (asked != ["build_only"] if asked else settings.manifest):
+        raise UserError(
+            f"{option or '--madengine-manifest'}: the context names an image for all models (docker_image, "
+            "MAD_CONTAINER_IMAGE): leave one of the two out"
+        )
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -103,20 +144,21 @@ def run(session: pytest.Session) -> object:
     failed = session.testsfailed and not config.option.continue_on_collection_errors
     if config.option.collectonly or options.given(config, "setuponly") or failed:
         return None
-    from pytest_madengine import loop
+    from pytest_madengine import loop, makers
     from pytest_madengine import session as sessions
 
     ours = sessions.of(config)
     ours.open(loop.model_ids(session))
-    if not loop.wanted(session, ours):
-        return None
-    loop.Loop(session, ours).run()
-    return True
+    if loop.wanted(session, ours):
+        loop.Loop(session, ours).run()
+        return True
+    if loop.alone(session, ours) and ours.backends[ours.target].containers:
+        makers.Makers(ours).make_all(loop.ahead(session))
+    return None
 
 
 def show_status(config: pytest.Config) -> int:
     """Print where a run stands."""
-    import os
     import time
 
     from pytest_madengine.engine import journal, rundir
@@ -200,6 +242,7 @@ def finish(session: pytest.Session) -> None:
     for result in lost:
         recorder(config).record(result)
     recorder(config).finish()
+    _write_manifest(session)
     if session.exitstatus == pytest.ExitCode.OK and (
         recorder(config).problems or any(result.failed for result in lost)
     ):
@@ -216,9 +259,28 @@ def _exit_code(session: pytest.Session, records: Recorder) -> int:
     classes = {result.failure for result in records.results.values() if result.failed}
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR):
         return int(session.exitstatus)
-    if FailureClass.BUILD in classes:
+    if FailureClass.BUILD in classes or (classes and _makes_only_images(session.config)):
         return BUILD_FAILED
     return RUN_FAILED if classes else OTHER_FAILURE
+
+
+def _write_manifest(session: pytest.Session) -> None:
+    """Write what a session that only makes images is for; one that was cut short leaves the manifest as it is."""
+    from pytest_madengine import built
+    from pytest_madengine import session as sessions
+    from pytest_madengine.errors import UserError
+
+    config = session.config
+    ours = sessions.of(config)
+    if not (ours.settings.build_only and ours.opened) or session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return
+    if session.shouldstop or session.shouldfail or session.exitstatus not in WHOLE:
+        recorder(config).problems.append(f"{ours.settings.manifest_output} was not written: the session ended early")
+        return
+    try:
+        config.stash[WRITTEN] = built.write(ours, recorder(config).results.values())
+    except UserError as error:
+        recorder(config).problems.append(str(error))
 
 
 def _close(config: pytest.Config) -> None:
@@ -268,10 +330,18 @@ def _unreported(config: pytest.Config) -> list[Result]:
 
     kept = list(session.of(config).directory.kept())
     known = {result.nodeid for result in kept}
-    died = [nodeid for nodeid in config.stash.get(CRASHED, []) if nodeid not in known and options.names_model(nodeid)]
+    died = [each for each in config.stash.get(CRASHED, []) if each not in known and _of_model(config, each)]
     past = session.of(config).past.jobs
     known_of = recorder(config).results.keys() | {course.id for course in past.values() if course.recorded}
     return [result for result in (*kept, *map(_unknown, died)) if result.id not in known_of]
+
+
+def _of_model(config: pytest.Config, nodeid: str) -> bool:
+    """Whether an item that this process never saw was a model's."""
+    from pytest_madengine import session
+
+    file = os.path.normpath(config.rootpath / nodeid.partition("::")[0])  # outside the root an id begins with `..`
+    return session.of(config).reads(Path(file))
 
 
 def _unknown(nodeid: str) -> Result:
@@ -290,17 +360,52 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
     for error in config.stash.get(WORKER_ERRORS, []):
         terminal.write_line(f"ERROR: {error}", red=True)
     records = config.stash.get(RECORDER, None)
-    if records and records.results:
+    if _makes_only_images(config):
+        _images(terminal, config)
+    elif records and records.results:
         from pytest_madengine.reporting.terminal import table
 
         terminal.ensure_newline()
         terminal.write_sep("=", "models")
         for line, good in table(records.results.values()):
             terminal.write_line(line, red=not good)
+    for line in _image_counts(config):
+        terminal.write_line(f"madengine: {line}")
     for problem in records.problems if records else []:
         terminal.write_line(f"ERROR: {problem}", red=True)
     for line in _unfinished(config):
         terminal.write_line(f"madengine: {line}")
+
+
+def _makes_only_images(config: pytest.Config) -> bool:
+    from pytest_madengine import session
+
+    return session.KEY in config.stash and session.of(config).settings.build_only
+
+
+def _images(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of images, where they are all that was wanted."""
+    from pytest_madengine import built, session
+
+    if not runid.folder(config).is_dir():
+        return
+    terminal.ensure_newline()
+    terminal.write_sep("=", "images")
+    for line, good in built.table(session.of(config)):
+        terminal.write_line(line, red=not good)
+
+
+def _image_counts(config: pytest.Config) -> Iterator[str]:
+    """How much building was to be done, and whether the manifest is a new one."""
+    from pytest_madengine import built, session
+
+    if session.KEY not in config.stash or not runid.folder(config).is_dir():
+        return
+    ours = session.of(config)
+    yield from filter(None, [built.counts(ours.directory)])
+    if WRITTEN in config.stash:
+        state = "written" if config.stash[WRITTEN] else "unchanged"
+        yield f"manifest: {ours.settings.manifest_output}, {state}"
 
 
 def _unfinished(config: pytest.Config) -> list[str]:

@@ -18,6 +18,7 @@ from pytest_madengine.images import engine
 
 if TYPE_CHECKING:
     from tests.backends.support import Bench, MortalEngine, Place, Submitter
+    from tests.engines.registries import Images, Registry
 
 ENGINES = Path(__file__).parent / "engines"
 CANNOT = 3
@@ -31,6 +32,9 @@ pytest.register_assert_rewrite("tests.backends.contract", "tests.backends.suppor
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the engine to each test that is marked to need it, before its other fixtures."""
     for item in (item for item in items if isinstance(item, pytest.Function)):
+        if item.get_closest_marker("requires_registry"):
+            item.add_marker("requires_docker")
+            item.fixturenames = ["registry_program", *item.fixturenames]
         if item.get_closest_marker("requires_docker"):
             item.fixturenames = ["docker_engine", *item.fixturenames]
         if "mortal_engine" in item.fixturenames:
@@ -42,6 +46,42 @@ def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Docker engine; gives the name of the image that tests build from."""
     _engine("docker", tmp_path_factory)
     return "madengine-test-base:latest"
+
+
+@pytest.fixture(scope="session")
+def registry_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a program that is an image registry."""
+    _engine("registry", tmp_path_factory)
+    found = subprocess.run([ENGINES / "registry.sh", "path"], capture_output=True, check=True, text=True)
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """An image registry that lets everybody in."""
+    from tests.engines.registries import Registry
+
+    with Registry(registry_program, tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def private_registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """An image registry that wants a username and a password; it says which."""
+    from tests.engines.registries import LOGIN, Registry
+
+    with Registry(registry_program, tmp_path_factory.mktemp("private-registry"), LOGIN) as registry:
+        yield registry
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Images]:
+    """Makes small images, which are removed when the test is over."""
+    from tests.engines.registries import Images
+
+    images = Images(tmp_path)
+    yield images
+    images.remove()
 
 
 def _engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -23,7 +23,10 @@ VALUES = {
     "models.selection",
     "context.layers",
     "context.context",
+    "images.architecture",
     "images.image",
+    "images.manifest",
+    "images.manifestcontent",
     "jobs.job",
     "backends.base",
     "reporting.base",
@@ -41,6 +44,8 @@ PYTEST = {
     "fixtures",
     "session",
     "attempt",
+    "built",
+    "makers",
     "waking",
     "display",
     "reporting.recorder",
@@ -50,7 +55,7 @@ PYTEST = {
 """The only modules that know pytest. Every other one is an adapter: it may touch the world, but not pytest."""
 
 ONLY_IN = {
-    "pytest": PYTEST - {"attempt"},
+    "pytest": PYTEST - {"attempt", "built"},
     "_pytest": set[str](),
     "subprocess": {"command"},
     "jinja2": {"assets"},
@@ -59,6 +64,7 @@ ONLY_IN = {
     "kubernetes": set[str](),
     "pymongo": set[str](),
     "rich": {"reporting.live"},
+    "tenacity": {"images.registry"},
 }
 SHARED = {
     "backends": {"base", "facts", "processes"},

@@ -37,6 +37,21 @@ def test_a_command_has_no_input_to_wait_for() -> None:
     assert command.run(["cat"], seconds=20).output == ""
 
 
+def test_what_a_command_reads_is_in_no_process_list() -> None:
+    done = command.run(sh("cat; cat /proc/$$/cmdline"), stdin="hunter2-secret é\n")
+    assert done.output.startswith("hunter2-secret é\nsh\0-c\0")
+    assert done.output.count("hunter2") == 1
+
+
+def test_input_that_nobody_reads_is_no_error() -> None:
+    assert command.run(["true"], stdin="x" * 10**6)
+
+
+def test_a_time_limit_holds_for_commands_with_input_too() -> None:
+    with pytest.raises(InfrastructureError, match=r"^sleep 61.6: no answer in 0.2 s$"):
+        command.run(["sleep", "61.6"], seconds=0.2, stdin="x" * 10**6)
+
+
 def test_the_environment_is_inherited_or_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INHERITED", "yes")
     assert command.run(sh("echo $INHERITED")).output == "yes\n"

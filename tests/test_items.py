@@ -9,7 +9,7 @@ import pytest
 
 from tests.cards import PASSES, card, project, rows, run_bare, statuses
 
-HOST = "--target=host"
+HOST, BUILD = "--target=host", "--madengine-build-only"
 
 
 def collected(pytester: pytest.Pytester, *args: str) -> list[str]:
@@ -291,6 +291,45 @@ def test_last_failed_and_stepwise_know_models(pytester: pytest.Pytester) -> None
     pytester.runpytest("--madengine-tags=all", HOST, "--sw").assert_outcomes(passed=1, failed=1)
     (pytester.path / "scripts" / "b.sh").write_text(PASSES)
     pytester.runpytest("--madengine-tags=all", HOST, "--sw").assert_outcomes(passed=2, deselected=1)
+
+
+ARGUMENTS, ARCHS = "--madengine-tags=m:x=1,m:x=2:y", "--madengine-target-archs=gfx90a,gfx942"
+
+
+@pytest.mark.parametrize(
+    ("options", "dockerfiles", "failing"),
+    [
+        ([ARGUMENTS, HOST], ["d"], "m[x=2:y]"),
+        ([ARGUMENTS, BUILD], ["d"], "m[x=2:y]"),
+        ([ARCHS, BUILD], ["d"], "m[gfx942]"),
+        ([BUILD], ["d.ubuntu.amd", "d.ctx1.ubuntu.amd"], "m[d.ubuntu.amd]"),
+        ([ARGUMENTS, ARCHS, BUILD], ["d.one", "d.two"], "m[x=2:y-d.one-gfx90a]"),
+    ],
+    ids=["arguments", "arguments of a build", "architectures", "Dockerfiles", "all of them"],
+)
+def test_last_failed_and_stepwise_know_what_stands_in_brackets(
+    pytester: pytest.Pytester, options: list[str], dockerfiles: list[str], failing: str
+) -> None:
+    pytester.mkdir("docker")
+    for name in dockerfiles:
+        (pytester.path / f"docker/{name}.Dockerfile").write_text("FROM scratch\n")
+    project(pytester.path, card("m", dockerfile="docker/d"))
+    pytester.makeconftest(
+        f"""
+        import pytest
+        from pytest_madengine.images.image import Image
+
+        @pytest.fixture
+        def image(request):
+            if request.node.name == {failing!r}: pytest.fail("not this one")
+            return Image("x:1")
+        """
+    )
+    assert collected(pytester, *options)[0] != f"models.json::{failing}"
+    assert pytester.runpytest(*options, "--sw").parseoutcomes()["passed"] > 0
+    for option in ("--sw", "--lf"):
+        found = pytester.runpytest(*options, option).parseoutcomes()
+        assert (found["errors"], found.get("passed", 0)) == (1, 0)
 
 
 def test_exitfirst_and_deselect_work(pytester: pytest.Pytester) -> None:

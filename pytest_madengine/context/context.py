@@ -15,7 +15,7 @@ from pytest_madengine.validation import EnvVars, Path, Patterns, Switch, Text, f
 
 UNBUILT = {
     "tools": "profiling tools do not run in this version",
-    "deployment_config": "a build manifest cannot be given as context in this version",
+    "deployment_config": "belongs to a build manifest, which --madengine-manifest takes",
     "data": "data providers do not run in this version",
     "shared_data": "data providers do not run in this version",
 }
@@ -165,6 +165,11 @@ class Context(BaseModel):
             valid = "one of them, 'deploy' or --target"
             raise FaultsError([Fault("context", "both 'k8s' and 'slurm' are given", valid)])
         return "k8s" if kubernetes else "slurm" if self.slurm is not None else "docker"
+
+    def given(self) -> dict[str, Any]:
+        """What was stated, as plain data that gives this context again."""
+        stated = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"header"})
+        return {**self.header, **stated}
 
     def applied_to(self, model: Model) -> Model:
         """The card with what the context replaces in it: its arguments."""

@@ -1,8 +1,9 @@
-"""Makes the Context of a session from its options."""
+"""Makes the Context of a session from its options and its manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,40 @@ from pytest_madengine.validation import dotted
 INLINE = "--madengine-context"
 
 
-def load(text: str | None, file: Path | None, project: Path) -> Context:
-    """The file's context with the inline one over it.
+@dataclass(frozen=True)
+class Below:
+    """What a manifest says of the context; the options win over it.
+
+    Attributes:
+        where: renders a key path as the reader finds it in the manifest.
+    """
+
+    values: Mapping[str, Any]
+    where: Callable[[KeyPath], str]
+
+
+def load(text: str | None, file: Path | None, project: Path, below: Below | None = None) -> Context:
+    """The manifest's context, with the file's over it and the inline one on top.
 
     Raises:
-        FaultsError: everything that is wrong in either.
+        FaultsError: everything that is wrong in any of them.
     """
     from_file, file_text = parse.file(file) if file else ({}, "")
     from_text = parse.inline(text, INLINE) if text else {}
-    where = _places(file, file_text, from_text)
-    return validated(merged(from_file, from_text), where, lambda: header_keys(project))
+    where = _places(file, (from_file, file_text), from_text, below)
+    layers = (below.values if below else {}, from_file, from_text)
+    return validated(merged(*layers), where, lambda: header_keys(project))
 
 
-def _places(file: Path | None, file_text: str, from_text: Mapping[str, Any]) -> Callable[[KeyPath], str]:
+def _places(
+    file: Path | None, read: tuple[Mapping[str, Any], str], from_text: Mapping[str, Any], below: Below | None
+) -> Callable[[KeyPath], str]:
     def where(key: KeyPath) -> str:
+        if below and not _holds(from_text, key) and not _holds(read[0], key):
+            return below.where(key)
         if file is None or _holds(from_text, key):
             return f"{INLINE}: {dotted(key)}"
-        return f"{file}:{line_in(file_text, key) + 1}: {dotted(key)}"
+        return f"{file}:{line_in(read[1], key) + 1}: {dotted(key)}"
 
     return where
 

@@ -52,6 +52,11 @@ def probe(context: Context) -> Machine:
     return _stated(found, context)
 
 
+def stated(context: Context) -> Machine:
+    """This host as far as the context tells; its GPUs are not looked at."""
+    return _stated(Machine(platform.node()), context)
+
+
 def vendor() -> str:
     """AMD, NVIDIA or '', told from what exists; starts no process."""
     if Path("/dev/kfd").exists():
@@ -59,13 +64,28 @@ def vendor() -> str:
     return "NVIDIA" if Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") else ""
 
 
-def architecture_matches(machine: Machine, names: tuple[str, ...]) -> str:
-    """The name in a `skip_gpu_arch` list that this machine bears, or ''.
+def architecture_matches(architecture: str, names: tuple[str, ...]) -> str:
+    """The name in a `skip_gpu_arch` list that an architecture bears, or ''.
 
-    `A100` names an `NVIDIA A100-SXM4-40GB`.
+    `A100` names an `NVIDIA A100-SXM4-40GB`, `gfx90a` a `gfx90a:xnack-`.
     """
-    words = {machine.architecture.lower(), *re.split(r"[\s-]+", machine.architecture.lower())} - {""}
+    words = {architecture.lower(), *re.split(r"[\s:-]+", architecture.lower())} - {""}
     return next((name for name in names if name.lower() in words), "")
+
+
+def unfit(machine: Machine, vendor: str, architecture: str) -> str:
+    """Why an image for these GPUs is not to run on a machine, or ''; a machine whose GPUs nobody knows may try.
+
+    Args:
+        machine: where it would run.
+        vendor: whose GPUs the image is for; '' for any.
+        architecture: which; '' for any. Only AMD's names can be compared: NVIDIA's machines say their product's.
+    """
+    if machine.gpus and vendor and vendor.upper() != machine.vendor:
+        return f"the image is for {vendor} GPUs, this machine has {machine.vendor}'s"
+    names = [name.partition(":")[0].lower() for name in (architecture, machine.architecture)]
+    known = all(name.startswith("gfx") for name in names)
+    return f"the image is for {names[0]}, this machine has {names[1]}" if known and names[0] != names[1] else ""
 
 
 def _stated(machine: Machine, context: Context) -> Machine:

@@ -17,10 +17,27 @@ class Phase(str, Enum):
     QUEUED = "queued"
     BUILDING = "building"
     PULLING = "pulling"
+    PUSHING = "pushing"
     PENDING = "pending"
     RUNNING = "running"
     COLLECTING = "collecting"
     DONE = "done"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being done for a model.
+
+    Attributes:
+        detail: what it is about: a Dockerfile, the name of an image; or why the model waits.
+        step: how far it is, as `[2/5] RUN make`.
+        log: the file that it writes.
+    """
+
+    phase: Phase
+    detail: str = ""
+    step: str = ""
+    log: str = ""
 
 
 @dataclass
@@ -60,6 +77,8 @@ class Entry:
         since: when its phase began, epoch seconds.
         status: SUCCESS, FAILURE or SKIPPED once it is done.
         directory: the folder of its present job.
+        step: how far its build is.
+        log: its build's.
         jobs: ids of its jobs, in the order of time.
     """
 
@@ -69,6 +88,8 @@ class Entry:
     since: float = 0.0
     status: str = ""
     directory: str = ""
+    step: str = ""
+    log: str = ""
     jobs: list[str] = field(default_factory=list)
 
 
@@ -126,6 +147,7 @@ class Board:
         phase = Phase(record["phase"])
         entry.since = entry.since if phase is entry.phase else record["time"]
         entry.phase, entry.detail = phase, record.get("detail", "")
+        entry.step, entry.log = record.get("step", ""), record.get("log", "")
         course = self.jobs.get(record.get("job", ""))
         if course and phase is Phase.RUNNING and not course.began:
             course.began = record["time"]

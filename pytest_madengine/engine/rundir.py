@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,24 @@ class RunDirectory:
         """Every result that a process of this session wrote down."""
         for path in sorted(self.path.glob("jobs/*/result.json")):
             yield result_in(path.parent)
+
+    def forget_images(self) -> None:
+        """Take nothing for granted that an earlier session knew of images."""
+        for record in (*self.images.glob("*/image.json"), *self.images.glob("push-*")):
+            record.unlink(missing_ok=True)
+
+    def note_made(self, folder: Path, made: Mapping[str, Any]) -> None:
+        """Write down the image that was made for an item, or why there is none."""
+        new = folder / "made.new"
+        new.write_text(json.dumps(made), encoding="utf-8")
+        new.replace(folder / "made.json")
+
+    def made(self) -> Iterator[dict[str, Any]]:
+        """What `note_made` wrote down last for each item: a retry or a resumed run has a folder of its own."""
+        paths = sorted(self.path.glob("jobs/*/made.json"), key=lambda path: path.stat().st_mtime_ns)
+        noted = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        last = {each["item"]: each for each in noted}
+        yield from (last[item] for item in sorted(last))
 
     def note(self, job: Job) -> None:
         """Write down what is about to be submitted, so that a later process can go on with it."""

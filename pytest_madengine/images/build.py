@@ -5,34 +5,45 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pytest_madengine import command
-from pytest_madengine.engine.board import Phase
-from pytest_madengine.errors import BuildError, InfrastructureError
+from pytest_madengine.engine.board import Phase, Progress
+from pytest_madengine.errors import BuildError, InfrastructureError, MadengineError
+from pytest_madengine.images import architecture, engine
 from pytest_madengine.images import dockerfile as dockerfiles
-from pytest_madengine.images import engine
 from pytest_madengine.images.identity import content_hash, ignored
 from pytest_madengine.images.image import Image
+from pytest_madengine.images.registry import Registries
 from pytest_madengine.secrets import Masker, Secret
 
 TOOLS = ("docker/common", "scripts/common/tools")
 """Where the folder of shared helpers may stand that Dockerfiles see as the build context `tools`."""
+RECORD = "image.json"
 STEP = re.compile(r"^#(\d+) (\[.*)$")
+ASIDE = ("[internal]", "[context")
+"""What steps begin with that are no instructions of a Dockerfile."""
 ERROR = re.compile(r"^#(\d+) ERROR: ?(.*)$")
+LOST = re.compile(r"code = Unavailable|error reading from server|Cannot connect to the Docker daemon|failed to dial")
+"""What the docker command says where its engine is gone."""
 TAIL = 20
-Doing = Callable[[Phase, str], None]
+PATIENCE = 0.2
+"""Seconds between looks, while another build is waited for, at whether to go on waiting."""
+Doing = Callable[[Progress], None]
 
 
-def _nobody(_: Phase, __: str) -> None:
+def _nobody(_: Progress) -> None:
     """Nobody wants to be told."""
 
 
@@ -60,10 +71,21 @@ class Recipe:
         return next((path for name in TOOLS if (path := self.project / name).is_dir()), None)
 
     @property
+    def title(self) -> str:
+        """The Dockerfile's path as people write it."""
+        path = self.dockerfile
+        return str(path.relative_to(self.project)) if path.is_relative_to(self.project) else str(path)
+
+    @property
     def name(self) -> str:
         """The Dockerfile's name as part of an image reference."""
-        stem = re.sub(r"\.?dockerfile\.?", "", self.dockerfile.name, flags=re.IGNORECASE) or "image"
-        return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("._-") or "image"
+        return name_of(self.dockerfile)
+
+
+def name_of(dockerfile: Path) -> str:
+    """A Dockerfile's name as part of an image reference."""
+    stem = re.sub(r"\.?dockerfile\.?", "", dockerfile.name, flags=re.IGNORECASE) or "image"
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("._-") or "image"
 
 
 def context_folder(project: Path, dockercontext: str, prefix: str) -> Path:
@@ -74,31 +96,185 @@ def context_folder(project: Path, dockercontext: str, prefix: str) -> Path:
     return project if "primus" in prefix.lower() or not docker.is_dir() else docker
 
 
-def build(recipe: Recipe, records: Path, doing: Doing = _nobody) -> Image:
-    """The image of this recipe: built unless one of the same content is there.
+@dataclass(frozen=True)
+class Builder:
+    """Builds images for one session.
 
-    Processes that want the same image wait for the one that builds it, and share its failure too.
+    Attributes:
+        records: the session's folder for build logs and outcomes.
+        registries: where base images are pulled from with the session's logins; None pulls as the user is logged in.
+        afresh: build also what is there, once in this session, without the engine's cache.
+        stopping: set when the session ends; no build begins then.
+    """
 
-    Args:
-        recipe: what to build.
-        records: this session's folder for build logs and outcomes.
-        doing: told when a pull or the build begins, and of what.
+    records: Path
+    registries: Registries | None = None
+    afresh: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def build(self, recipe: Recipe, doing: Doing = _nobody) -> Image:
+        """The image of this recipe: built unless one of the same content is there.
+
+        Processes that want the same image wait for the one that builds it, and share its failure too.
+
+        Args:
+            recipe: what to build.
+            doing: told when a pull or the build begins, and of each step.
+
+        Raises:
+            BuildError: the build failed; holds the failing step and the end of the log.
+            InfrastructureError: the engine or a base image is out of reach.
+        """
+        engine.require_buildx()
+        build = self.prepared(recipe, doing)
+        build.folder.mkdir(parents=True, exist_ok=True)
+        with locked(f"image-{build.content[:16]}", self.stopping):
+            return _recorded(build.record) or self._made(build)
+
+    def prepared(self, recipe: Recipe, doing: Doing = _nobody) -> Build:
+        """What a build of this recipe would be, the digests of its base images looked up.
+
+        Raises:
+            InfrastructureError: the engine or a base image is out of reach.
+        """
+        bases = self._bases(recipe, doing)
+        content = _content(recipe, {name: str(attributes["Id"]) for name, attributes in bases.items()})
+        return Build(recipe, bases, content, self.records / f"{recipe.name}-{content[:12]}", doing)
+
+    def _bases(self, recipe: Recipe, doing: Doing) -> dict[str, dict[str, Any]]:
+        names = dockerfiles.external_images(recipe.dockerfile, recipe.arguments)
+        pull = self.registries.pull if self.registries else engine.pull
+        return {
+            name: engine.local_or_pulled(name, lambda each: doing(Progress(Phase.PULLING, each)), pull)
+            for name in names
+        }
+
+    def _made(self, build: Build) -> Image:
+        started = time.monotonic()
+        known = None if self.afresh else engine.inspect(build.reference)
+        try:
+            attributes = known or self._buildx(build)
+        except BuildError as error:
+            build.record.write_text(json.dumps({"failure": error.to_json()}), encoding="utf-8")
+            raise
+        image = build.image(attributes) if known else build.image(attributes, time.monotonic() - started)
+        build.record.write_text(json.dumps(image.to_json()), encoding="utf-8")
+        return image
+
+    def _buildx(self, build: Build) -> dict[str, object]:
+        recipe = build.recipe
+        build.doing(Progress(Phase.BUILDING, recipe.title, log=str(build.log)))
+        logins = self.registries.environment() if self.registries else {}
+        environment = {**engine.client_environment(), **logins, **recipe.secrets}
+        mask = Masker(recipe.secrets.values())
+        argv = arguments(recipe, build.reference, build.dockerfile(), afresh=self.afresh)
+        code = command.stream(argv, build.log, env=environment, mask=mask, line=build.tell)
+        if code:
+            raise self._failure(build, code)
+        attributes = engine.inspect(build.reference)
+        if attributes is None:
+            raise BuildError(f"{recipe.dockerfile}: built, but the engine does not have {build.reference}")
+        return attributes
+
+    def _failure(self, build: Build, code: int) -> MadengineError:
+        """What a build that ended with this exit code died of."""
+        failure = _failure(build.recipe, build.log, code)
+        if self.stopping.is_set():
+            return InfrastructureError(f"building {build.recipe.title} was interrupted")
+        if LOST.search("\n".join(failure.tail)):
+            return InfrastructureError(f"the engine went away while building {build.recipe.title}: {failure.tail[-1]}")
+        return failure
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: a recipe, and what follows from it here and now.
+
+    Attributes:
+        bases: what the engine knows of each external image, by name.
+        content: hash of everything that goes in.
+        folder: where its log and outcome are kept.
+    """
+
+    recipe: Recipe
+    bases: Mapping[str, Mapping[str, Any]]
+    content: str
+    folder: Path
+    doing: Doing
+
+    @property
+    def reference(self) -> str:
+        """The image's name."""
+        return f"ci-{self.recipe.name}:{self.content[:16]}"
+
+    @property
+    def log(self) -> Path:
+        """What the build prints."""
+        return self.folder / "build.log"
+
+    @property
+    def record(self) -> Path:
+        """Its outcome, for others of this session."""
+        return self.folder / RECORD
+
+    def tell(self, line: str) -> None:
+        """Say which step has begun, if this line of output does."""
+        step = STEP.match(line)
+        if step and not step[2].startswith(ASIDE):
+            self.doing(Progress(Phase.BUILDING, self.recipe.title, step[2].strip(), str(self.log)))
+
+    def dockerfile(self) -> Path:
+        """A copy of the Dockerfile, beside a list of what stays out of its context as it does out of the hash."""
+        recipe = self.recipe
+        copy = self.folder / recipe.dockerfile.name
+        copy.write_bytes(recipe.dockerfile.read_bytes())
+        patterns = ignored(recipe.context, recipe.dockerfile)
+        copy.with_name(f"{copy.name}.dockerignore").write_text("\n".join(patterns), encoding="utf-8")
+        return copy
+
+    def image(self, attributes: Mapping[str, Any], duration: float = 0.0) -> Image:
+        """The image that the engine has.
+
+        Args:
+            attributes: what the engine says of it.
+            duration: seconds that this session spent building it.
+        """
+        recipe = self.recipe
+        base = dockerfiles.base_image(recipe.dockerfile, recipe.arguments)
+        declared = dockerfiles.declarations(recipe.dockerfile, recipe.arguments)
+        return Image(
+            reference=self.reference,
+            digest=str(attributes["Id"]),
+            dockerfile=recipe.title,
+            base=base,
+            base_digest=engine.digest(self.bases[base]) if base in self.bases else "",
+            build_duration=duration,
+            log=str(self.log) if duration else "",
+            rocm_root=engine.rocm_root(attributes),
+            content=self.content,
+            command=Masker(recipe.secrets.values())(shlex.join(arguments(recipe, self.reference, Path(recipe.title)))),
+            vendor=dockerfiles.vendor(recipe.dockerfile, base),
+            architecture=architecture.given_architecture(declared, recipe.arguments),
+        )
+
+
+@contextmanager
+def locked(name: str, stopping: threading.Event) -> Iterator[None]:
+    """Let only one process of this user on this machine, and one thread of it, be here for `name`.
 
     Raises:
-        BuildError: the build failed; holds the failing step and the end of the log.
-        InfrastructureError: the engine or a base image is out of reach.
+        InfrastructureError: `stopping` was set meanwhile.
     """
-    engine.require_buildx()
-    bases = {name: _base_digest(name, doing) for name in _external(recipe)}
-    content = _content(recipe, bases)
-    folder = records / f"{recipe.name}-{content[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(_locks() / f"image-{content[:16]}.lock"):
-        return _recorded(folder) or _built(recipe, bases, content, folder, doing)
-
-
-def _base_digest(name: str, doing: Doing) -> str:
-    return engine.digest(engine.local_or_pulled(name, lambda reference: doing(Phase.PULLING, reference)))
+    lock = FileLock(_locks() / f"{name}.lock")
+    while not lock.is_locked:
+        if stopping.is_set():
+            raise InfrastructureError("given up, since the session ends")
+        with suppress(Timeout):
+            lock.acquire(timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _locks() -> Path:
@@ -112,18 +288,13 @@ def _locks() -> Path:
     raise InfrastructureError(f"no folder for locks can be made: tried {', '.join(filter(None, places))}")
 
 
-def _external(recipe: Recipe) -> list[str]:
-    return dockerfiles.external_images(recipe.dockerfile, recipe.arguments)
-
-
 def _content(recipe: Recipe, bases: Mapping[str, str]) -> str:
     folders = [recipe.context, *([recipe.tools] if recipe.tools else [])]
     return content_hash(recipe.dockerfile, folders, {**recipe.arguments, **recipe.secrets}, bases)
 
 
-def _recorded(folder: Path) -> Image | None:
+def _recorded(record: Path) -> Image | None:
     """What this session already knows of the image."""
-    record = folder / "image.json"
     if not record.exists():
         return None
     noted = json.loads(record.read_text(encoding="utf-8"))
@@ -132,60 +303,12 @@ def _recorded(folder: Path) -> Image | None:
     return Image(**noted)
 
 
-def _built(recipe: Recipe, bases: Mapping[str, str], content: str, folder: Path, doing: Doing) -> Image:
-    reference, log, record = f"ci-{recipe.name}:{content[:16]}", folder / "build.log", folder / "image.json"
-    started = time.monotonic()
-    known = engine.inspect(reference)
-    if not known:
-        doing(Phase.BUILDING, _relative(recipe.dockerfile, recipe.project))
-    try:
-        attributes = known or _buildx(recipe, reference, log)
-    except BuildError as error:
-        record.write_text(json.dumps({"failure": error.to_json()}), encoding="utf-8")
-        raise
-    base = dockerfiles.base_image(recipe.dockerfile, recipe.arguments)
-    variables = engine.environment(attributes)
-    image = Image(
-        reference=reference,
-        digest=str(attributes["Id"]),
-        dockerfile=_relative(recipe.dockerfile, recipe.project),
-        base=base,
-        base_digest=bases.get(base, ""),
-        build_duration=0.0 if known else time.monotonic() - started,
-        log="" if known else str(log),
-        rocm_root=variables.get("ROCM_PATH") or variables.get("ROCM_HOME") or "",
-    )
-    record.write_text(json.dumps(image.to_json()), encoding="utf-8")
-    return image
-
-
-def _buildx(recipe: Recipe, reference: str, log: Path) -> dict[str, object]:
-    environment = {**engine.client_environment(), **recipe.secrets}
-    mask = Masker(recipe.secrets.values())
-    argv = arguments(recipe, reference, _dockerfile(recipe, log.parent))
-    code = command.stream(argv, log, env=environment, mask=mask)
-    if code:
-        raise _failure(recipe, log, code)
-    attributes = engine.inspect(reference)
-    if attributes is None:
-        raise BuildError(f"{recipe.dockerfile}: built, but the engine does not have {reference}")
-    return attributes
-
-
-def _dockerfile(recipe: Recipe, folder: Path) -> Path:
-    """A copy of the Dockerfile, beside a list of what stays out of its context as it does out of the hash."""
-    copy = folder / recipe.dockerfile.name
-    copy.write_bytes(recipe.dockerfile.read_bytes())
-    patterns = ignored(recipe.context, recipe.dockerfile)
-    copy.with_name(f"{copy.name}.dockerignore").write_text("\n".join(patterns), encoding="utf-8")
-    return copy
-
-
-def arguments(recipe: Recipe, reference: str, dockerfile: Path) -> list[str]:
+def arguments(recipe: Recipe, reference: str, dockerfile: Path, *, afresh: bool = False) -> list[str]:
     """The `docker buildx build` command; secrets travel in its environment, not in the process list."""
     declared = dockerfiles.declared_args(recipe.dockerfile)
     return [
         *("docker", "buildx", "build", "--load", "--progress=plain", "--network=host"),
+        *(["--no-cache"] if afresh else []),
         *("--tag", reference, "--file", str(dockerfile)),
         *([f"--build-context=tools={recipe.tools}"] if recipe.tools else []),
         *(f"--build-arg={name}={value}" for name, value in recipe.arguments.items()),
@@ -200,8 +323,7 @@ def _failure(recipe: Recipe, log: Path, code: int) -> BuildError:
         step = failing_step(file)
     with log.open(encoding="utf-8", errors="replace") as file:
         tail = [line.rstrip() for line in deque(file, TAIL)]
-    name = _relative(recipe.dockerfile, recipe.project)
-    return BuildError(f"building {name} failed (exit {code}){step}", tail, str(log), name)
+    return BuildError(f"building {recipe.title} failed (exit {code}){step}", tail, str(log), recipe.title)
 
 
 def failing_step(lines: Iterable[str]) -> str:
@@ -214,7 +336,3 @@ def failing_step(lines: Iterable[str]) -> str:
         elif error := ERROR.match(line):
             found = f": {steps.get(error[1], '')}: {error[2].strip()}"
     return found
-
-
-def _relative(path: Path, project: Path) -> str:
-    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dockerfile_parse import DockerfileParser
 
@@ -22,7 +22,26 @@ NO_IMAGES = ("", "scratch", "tools")
 """Names that `FROM` and `COPY --from` give no image: nothing, and the build context of shared helpers."""
 FLAGS = re.compile(r"(?:--\S+\s+)*")
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?([-+])([^}]*))?\})")
+VENDORS = {"AMD": re.compile(r"rocm|amd(?!64)"), "NVIDIA": re.compile(r"nvidia|cuda")}
+"""What the name of a base image tells of the GPUs that it is for; `amd64` tells nothing."""
 HEREDOC = re.compile(r"(?<!\S)\d*<<-?([\"']?)([A-Za-z_]\w*)\1(?!\S)")
+
+
+class Declaration(NamedTuple):
+    """A variable of an ARG or ENV instruction.
+
+    Attributes:
+        line: where the instruction begins, from 1.
+        instruction: ARG or ENV.
+        name: the variable's.
+        value: with its variables filled in; one that is not known stays as written, `$NAME`. None for an ARG that
+            has neither a default nor a given value.
+    """
+
+    line: int
+    instruction: str
+    name: str
+    value: str | None
 
 
 def candidates(prefix: Path) -> list[Path]:
@@ -77,6 +96,25 @@ def vendors(prefix: Path) -> set[str]:
     return {vendor for path in candidates(prefix) if (vendor := _vendor(path))}
 
 
+def vendor(path: Path, base: str) -> str:
+    """AMD or NVIDIA, whose GPUs a Dockerfile is for: its header says so, else its name, else its base image.
+
+    The header comes first because it is what Dockerfiles are chosen by.
+
+    Args:
+        path: the Dockerfile.
+        base: the name of its base image, as `base_image` gives it.
+
+    Returns:
+        the vendor in upper case; '' where none of them tells.
+
+    Raises:
+        FaultsError: the header cannot be read.
+    """
+    told = (name for name, words in VENDORS.items() if words.search(base.lower()))
+    return _vendor(path).upper() or next(told, "")
+
+
 def header_keys(project: Path) -> set[str]:
     """Every key that a `# CONTEXT` line of this project compares."""
     paths = [*project.glob("**/*Dockerfile*")]
@@ -111,6 +149,29 @@ def declared_args(path: Path) -> set[str]:
     return {name for step in _steps(path) if step["instruction"] == "ARG" for name, _ in _declarations(step["value"])}
 
 
+def declarations(path: Path, build_args: Mapping[str, str]) -> list[Declaration]:
+    """Every variable that ARG and ENV instructions declare, in order, with the value that it has behind them.
+
+    As in BuildKit, a build argument wins over the default of an ARG, an ARG without default takes that of one before
+    the first FROM, and what stands later in a stage wins. A stage made from another finds that one's ENV over its ARG.
+
+    Args:
+        path: the Dockerfile.
+        build_args: build arguments by name.
+    """
+    found: list[Declaration] = []
+    stages: dict[str, _Scope] = {}
+    before = scope = _Scope(build_args)
+    for step in _steps(path):
+        if step["instruction"] == "FROM":
+            stage = _stage(_expanded(step["value"], before.values))
+            parent = stages.get(stage.image.lower())
+            scope = parent.child() if parent else _Scope(build_args, before.values)
+            stages |= {stage.name: scope} if stage.name else {}
+        found += scope.read(step)
+    return found
+
+
 def glob_escape(text: str) -> str:
     """`text` with glob's special characters made literal."""
     return re.sub(r"([*?[])", r"[\1]", text)
@@ -135,21 +196,73 @@ def _names_one_of(image: str, stages: Sequence[Stage]) -> bool:
 
 def _stages(steps: Sequence[Mapping[str, Any]], build_args: Mapping[str, str]) -> list[Stage]:
     """The stages, with the arguments filled in that stand before the first of them."""
-    values: dict[str, str] = {}
+    before = _Scope(build_args)
     stages: list[Stage] = []
     for step in steps:
         if step["instruction"] == "FROM":
-            stages.append(_stage(_expanded(step["value"], values)))
-        elif step["instruction"] == "ARG" and not stages:
-            for name, default in _declarations(step["value"]):
-                given = build_args.get(name, default)
-                values |= {} if given is None else {name: _expanded(given, values)}
+            stages.append(_stage(_expanded(step["value"], before.values)))
+        elif not stages:
+            before.read(step)
     return stages
 
 
 def _stage(value: str) -> Stage:
     image, *named = value[FLAGS.match(value).end() :].split() or [""]  # type: ignore[union-attr]  # it may be empty
     return Stage(image.strip("\"'"), named[1].lower() if len(named) > 1 else "")
+
+
+class _Scope:
+    """The variables that the instructions of a stage see, or FROM, of what stands before the first stage.
+
+    Args:
+        given: build arguments.
+        outer: for a stage, the values of what stands before the first one.
+    """
+
+    def __init__(self, given: Mapping[str, str], outer: Mapping[str, str] | None = None) -> None:
+        self.values: dict[str, str] = {}
+        self._environment: dict[str, str] = {}
+        self._given = given
+        self._outer = outer
+
+    def child(self) -> _Scope:
+        """What a stage that is made from this one finds."""
+        scope = _Scope(self._given, self._outer)
+        scope.values = {**self.values, **self._environment}
+        scope._environment = dict(self._environment)
+        return scope
+
+    def read(self, step: Mapping[str, Any]) -> list[Declaration]:
+        """What an instruction declares, noted for the following ones.
+
+        Words of one ARG see each other before the first stage, but not inside of one: so does BuildKit.
+        """
+        line, instruction = step["startline"] + 1, step["instruction"]
+        known = self.values if self._outer is None else dict(self.values)
+        if instruction == "ARG":
+            words = _declarations(step["value"])
+            return [Declaration(line, instruction, name, self._argument(name, text, known)) for name, text in words]
+        if instruction == "ENV":
+            pairs = {name: _expanded(text, known) for name, text in _environment(step["value"])}
+            self.values |= pairs
+            self._environment |= pairs
+            return [Declaration(line, instruction, name, value) for name, value in pairs.items()]
+        return []
+
+    def _argument(self, name: str, default: str | None, known: Mapping[str, str]) -> str | None:
+        outer = self._outer or {}
+        value = outer.get(name) if default is None else _expanded(default, known)
+        value = self._given.get(name, value)
+        self.values |= {} if value is None else {name: value}
+        return value
+
+
+def _environment(value: str) -> list[tuple[str, str]]:
+    """The variables of ENV in both forms, `A=1 B=2` and `A all the rest`."""
+    name, *rest = value.split(maxsplit=1) or [""]
+    if "=" not in name:
+        return [(name, "".join(rest).strip())] if name else []
+    return [(name, text or "") for name, text in _declarations(value)]
 
 
 def _declarations(value: str) -> list[tuple[str, str | None]]:
@@ -187,12 +300,12 @@ def _steps(path: Path) -> list[dict[str, Any]]:
 
 
 def _without_heredocs(text: str) -> str:
-    """The Dockerfile without what stands in here-documents: scripts, not instructions."""
+    """The Dockerfile with comments for what stands in here-documents, scripts and no instructions: lines stay true."""
     lines = text.splitlines(keepends=True)
     kept, end = [], -1
     for at, line in enumerate(lines):
+        kept.append(line if at > end else "#\n")
         if at > end:
-            kept.append(line)
             for match in HEREDOC.finditer(line):
                 end = next((i for i in range(max(at, end) + 1, len(lines)) if lines[i].strip() == match[2]), end)
     return "".join(kept)

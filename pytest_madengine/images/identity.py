@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-OURS = (".madengine", ".pytest_cache", "perf.csv*", "perf_entry*", "perf_super*")
+OURS = (
+    *(".madengine", ".pytest_cache", "perf.csv", "perf_super.csv", "perf_super.json"),
+    *("perf_entry.csv", "perf_entry.json", "perf_entry_super.csv", "perf_entry_super.json"),
+)
 """What this plugin and pytest write into a project: never part of a build's content, nor of its context."""
 
 

@@ -16,9 +16,15 @@ class Image:
         dockerfile: its Dockerfile, relative to the project; '' for an image that was not built here.
         base: the base image's name.
         base_digest: the base image's digest or id.
-        build_duration: seconds this session spent building it; 0 when it was there already.
+        build_duration: seconds that this session, or that of its manifest, spent building it; 0 when it was there.
         log: the build log's path.
         rocm_root: ROCM_PATH or ROCM_HOME as the image sets it.
+        content: hash of all that it was built from; '' for an image that was not built by us.
+        command: the build command as shell text; no secret is in it.
+        vendor: AMD or NVIDIA, whose GPUs it is for; '' where nobody says.
+        architecture: the GPU architecture that it was built for; '' where nobody says.
+        registry_image: its name in a registry; '' where it is in none.
+        registry_digest: the digest by which that registry knows it, `sha256:…`; '' where nobody asked.
     """
 
     reference: str
@@ -29,6 +35,12 @@ class Image:
     build_duration: float = 0.0
     log: str = ""
     rocm_root: str = ""
+    content: str = ""
+    command: str = ""
+    vendor: str = ""
+    architecture: str = ""
+    registry_image: str = ""
+    registry_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `Image(**data)` takes back."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_madengine import assets
+from pytest_madengine.context import credentials
 from pytest_madengine.context.context import Context, Script, parse_gpus
 from pytest_madengine.context.machine import Machine
 from pytest_madengine.engine.rundir import job_prefix
@@ -73,7 +74,7 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     devices = _devices(model, session)
     launcher = launcher_of(model, session)
     topology = _topology(model, session, launcher, devices)
-    credential = _credential(model, session)
+    credential = credentials.of(model, session.credentials)
     context = session.context
     variables = _environment(model, session, image, devices, launcher, topology)
     return Job(
@@ -112,7 +113,7 @@ def secrets(model: Model, session: Session) -> dict[str, Secret]:
     variables = {**model.env_vars, **context.env_vars, **context.docker_env_vars}
     return {
         **secrets_of_environment(session.environ),
-        **credential_variables(model, session),
+        **credentials.variables(model, session.credentials),
         **{name: Secret(value) for name, value in variables.items() if is_secret(name)},
         **{name: Secret(value) for name, value in context.secrets.items()},
     }
@@ -226,7 +227,14 @@ def _environment(  # the six sources of variables, each once
     if "HIP_VISIBLE_DEVICES" in passed:
         passed["RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"] = ""
     facts = _facts(model, session, image, devices)
-    return {**launch, **passed, **facts, **model.env_vars, **context.env_vars, **context.docker_env_vars}
+    card = {**model.env_vars, **_image_name(image)}
+    return {**launch, **passed, **facts, **card, **context.env_vars, **context.docker_env_vars}
+
+
+def _image_name(image: Image | None) -> dict[str, str]:
+    """The name by which other nodes can get the image; one that was built and pushed nowhere has none."""
+    named = image and (image.registry_image or (image.reference if not image.content else ""))
+    return {"DOCKER_IMAGE_NAME": named} if named else {}
 
 
 def _launcher_options(model: Model, context: Context) -> dict[str, Any]:
@@ -254,26 +262,6 @@ def _facts(model: Model, session: Session, image: Image | None, devices: Devices
     if model.multiple_results:
         facts["MAD_OUTPUT_CSV"] = model.multiple_results
     return facts
-
-
-def _credential(model: Model, session: Session) -> Mapping[str, Any]:
-    """The entry of credential.json that the card names.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not model.cred:
-        return {}
-    entry = session.credentials.get(model.cred)
-    if not isinstance(entry, Mapping):
-        raise UserError(f"{model.name}: cred {model.cred!r} has no entry in credential.json")
-    return entry
-
-
-def credential_variables(model: Model, session: Session) -> dict[str, Secret]:
-    """The card's credential as `<CRED>_<KEY>` variables, for builds and runs."""
-    credential = _credential(model, session)
-    return {f"{model.cred}_{key.upper()}": Secret(value) for key, value in credential.items()}
 
 
 def _options(model: Model) -> tuple[str, ...]:

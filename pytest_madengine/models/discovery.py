@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from pytest_madengine.errors import Fault, FaultsError, UserError
+from pytest_madengine.images.manifest import Entry, Manifest, names
 from pytest_madengine.models import cardfile, dynamic
 from pytest_madengine.models.model import Model, Source, in_scripts_folder
 
@@ -28,11 +29,15 @@ class Found:
         model: the card; of a dynamic one, as it stood before `update_model`.
         source: where it stands.
         complete: gives the card that is to run; for a dynamic model this calls `update_model` once.
+        entry: what a manifest says of its image.
+        label: what tells it from others of its name.
     """
 
     model: Model
     source: Source
     complete: Callable[[], Model]
+    entry: Entry | None = None
+    label: str = ""
 
 
 def is_model_file(path: Path) -> bool:
@@ -73,6 +78,22 @@ def read(path: Path, shared: Shared | None = None) -> list[Found]:
     if path.name == STATIC:
         return _static(path, root, folder)
     return shared.read(path, root, folder) if shared else _dynamic(path, root, folder)
+
+
+def of_manifest(manifest: Manifest, lines: Mapping[str, int], path: Path, root: Path) -> list[Found]:
+    """The models of a manifest, those that have no image included; their paths start from `root`.
+
+    Raises:
+        UserError: it names none.
+    """
+    if not manifest.entries:
+        raise UserError(f"{path} names no model: nothing was selected when it was written")
+    found = []
+    for entry, name in zip(manifest.entries, names(manifest.entries), strict=True):
+        source = Source(path, lines[entry.key], root)
+        label = name[len(entry.card.name) :].removeprefix("[").removesuffix("]")
+        found.append(Found(entry.card, source, lambda entry=entry: entry.card, entry, label))  # type: ignore[misc]
+    return found
 
 
 def project_of(path: Path) -> tuple[Path, str]:

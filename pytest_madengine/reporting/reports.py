@@ -23,9 +23,9 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     if attempt is None:
         return
     if report.when == "setup" and not report.passed:
-        _conclude(attempt, call, report)
-    elif attempt.result:
-        report.duration = attempt.result.duration if report.when == "call" else 0.0
+        _conclude(attempt, call)
+    elif attempt.settled:
+        report.duration = attempt.duration if report.when == "call" else 0.0
     elif report.when == "call":
         attempt.discard()
     if attempt.result and (report.when == "call" or not report.passed):
@@ -44,10 +44,10 @@ def _attempt(item: pytest.Item) -> Attempt | None:
         return None
 
 
-def _conclude(attempt: Attempt, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+def _conclude(attempt: Attempt, call: pytest.CallInfo[None]) -> None:
     if attempt.result is not None or call.excinfo is None:
         return
-    if report.skipped:
+    if call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         attempt.skipped(str(getattr(call.excinfo.value, "msg", call.excinfo.value)))
     else:
         attempt.failed_by(_original(call.excinfo.value))

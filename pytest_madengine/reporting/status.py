@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from pytest_madengine.backends.facts import LOG
@@ -22,7 +22,7 @@ RIGHT_ALIGNED = {2}
 LAST_BYTES = 1 << 12
 ESCAPES = re.compile(rf"{ANSI.pattern}|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 """What terminals obey instead of showing it: colours and cursor moves, titles and links, and the short ones."""
-OBJECTS = {Phase.BUILDING, Phase.PULLING}
+OBJECTS = {Phase.BUILDING, Phase.PULLING, Phase.PUSHING}
 """Phases whose detail is what they are about; other details say why."""
 LOGGED = {Phase.RUNNING, Phase.COLLECTING}
 """Phases in which the log of the job's folder tells how things stand."""
@@ -49,7 +49,7 @@ def active(board: Board) -> list[Entry]:
 
 def cells(entry: Entry, now: float, mask: Masker) -> tuple[str, ...]:
     """A model's line, cell by cell as in `HEADINGS`; each is printable, of one line and masked."""
-    detail = plain(entry.detail)
+    detail = plain(f"{entry.detail} {entry.step}")
     if not detail and entry.phase in LOGGED:
         detail = last_line(entry.directory, mask)
     return plain(title(entry.item)), entry.phase.value, elapsed(now - entry.since), detail
@@ -120,7 +120,7 @@ def report(board: Board, now: float, mask: Masker = NO_SECRETS) -> list[str]:
     return [
         _head(board.run, now),
         counts(board),
-        *(["", *_aligned([HEADINGS, *rows])] if rows else []),
+        *(["", *aligned([HEADINGS, *rows], RIGHT_ALIGNED)] if rows else []),
         *(["", "failed:", *failed] if failed else []),
     ]
 
@@ -142,14 +142,10 @@ def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -> Iterator[str]:
+    """Rows as lines of a table; the columns of these numbers are set flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return (_line(row, widths) for row in rows)
-
-
-def _line(row: Iterable[str], widths: Iterable[int]) -> str:
-    padded = (
-        cell.rjust(width) if index in RIGHT_ALIGNED else cell.ljust(width)
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = (cell.rjust(width) if at in right else cell.ljust(width) for at, (cell, width) in enumerate(cells))
+        yield "  ".join(padded).rstrip()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -110,6 +111,28 @@ def test_a_result_that_is_taken_back_is_not_found(run: RunDirectory) -> None:
     for _ in range(2):
         run.discard(folder)
     assert list(run.kept()) == []
+
+
+def test_what_was_known_of_images_is_forgotten_and_their_logs_stay(run: RunDirectory) -> None:
+    (run.images / "m-0123").mkdir(parents=True)
+    for name in ("m-0123/image.json", "push-0123", "m-0123/build.log"):
+        (run.images / name).write_text("{}", encoding="utf-8")
+    for _ in range(2):
+        run.forget_images()
+    assert [path.name for path in run.images.rglob("*") if path.is_file()] == ["build.log"]
+
+
+def test_a_run_without_images_has_none_to_forget(run: RunDirectory) -> None:
+    run.forget_images()
+    assert not run.images.exists()
+
+
+def test_of_an_items_images_the_last_one_counts(run: RunDirectory) -> None:
+    for item, error in (("b", "x"), ("a", "of the first try"), ("a", "")):
+        folder = run.new_job(item)
+        run.note_made(folder, {"item": item, "error": error})
+        os.utime(folder / "made.json", ns=(0, len(list(run.path.glob("jobs/*")))))
+    assert [(made["item"], made["error"]) for made in run.made()] == [("a", ""), ("b", "x")]
 
 
 def test_a_job_is_written_down_without_secrets_and_read_back(run: RunDirectory) -> None:

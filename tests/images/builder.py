@@ -32,5 +32,5 @@ def _terminate(number: int, _: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)
-    image = build.build(_recipe(sys.argv[1]), Path(sys.argv[2]))
+    image = build.Builder(Path(sys.argv[2])).build(_recipe(sys.argv[1]))
     print(json.dumps(image.to_json()))  # noqa: T201  # the parent reads it

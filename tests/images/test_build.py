@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from pytest_madengine.errors import BuildError, InfrastructureError
 from pytest_madengine.images import build
 from pytest_madengine.images.image import Image
 from pytest_madengine.secrets import Secret
-from tests.backends.support import ROOT, Spy, read, running, until, write
+from tests.backends.support import ROOT, MortalEngine, Spy, read, running, until, write
 from tests.images import builder
 
 pytestmark = pytest.mark.requires_docker
@@ -67,7 +68,7 @@ class Kitchen:
 
     def build(self, arguments: Mapping[str, str] | None = None, hidden: Mapping[str, str] | None = None) -> Image:
         """Build in this session."""
-        return build.build(self.recipe(arguments, hidden), self.records)
+        return build.Builder(self.records).build(self.recipe(arguments, hidden))
 
     def failure(self) -> BuildError:
         """Build what cannot be built."""
@@ -241,6 +242,14 @@ class TestContent:
         write(kitchen.folder / "docker/.pytest_cache/v/lastfailed", "another")
         assert kitchen.build() == image
 
+    @pytest.mark.parametrize("name", ["perf_entrypoint.sh", "perf_super_utils/x"])
+    def test_a_file_that_is_but_called_like_ours_counts_and_enters_the_image(self, kitchen: Kitchen, name: str) -> None:
+        first = kitchen.build()
+        write(kitchen.folder / "docker" / name, "of the project")
+        image = kitchen.build()
+        assert image.reference != first.reference
+        assert kitchen.says(image, "cat", f"/here/{name}") == "of the project"
+
     def test_another_base_image_of_the_same_name(self, kitchen: Kitchen) -> None:
         base = f"{kitchen.name}:base"
         docker("tag", kitchen.base, base)
@@ -390,3 +399,43 @@ class TestProgress:
             with gate.reached() as step:
                 step.sendall(b"through\n")
             assert building.result(timeout=60).build_duration > 0
+
+    def test_one_who_waits_for_anothers_build_gives_up_when_the_session_ends(
+        self, kitchen: Kitchen, gate: Gate
+    ) -> None:
+        kitchen.dockerfile(BASH, gate.step)
+        process = kitchen.start()
+        stopping, records = threading.Event(), kitchen.new_session()
+        builder = build.Builder(records, stopping=stopping)
+        with gate.reached() as step, ThreadPoolExecutor() as pool:
+            waiting = pool.submit(builder.build, kitchen.recipe())
+            until(lambda: list(records.iterdir()) if records.is_dir() else [])
+            assert wait([waiting], timeout=2 * build.PATIENCE).not_done
+            stopping.set()
+            with pytest.raises(InfrastructureError, match="given up, since the session ends"):
+                waiting.result(timeout=1)
+            assert process.poll() is None
+            step.sendall(b"through\n")
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert list(records.glob("*/*")) == []
+
+    def test_an_engine_that_is_lost_is_no_fault_of_the_dockerfile(
+        self, mortal_engine: MortalEngine, kitchen: Kitchen, gate: Gate
+    ) -> None:
+        kitchen.dockerfile(BASH, gate.step)
+        with ThreadPoolExecutor() as pool:
+            building = pool.submit(kitchen.build)
+            with gate.reached() as step:
+                mortal_engine.kill()
+                title = f"docker/{kitchen.name}.Dockerfile"
+                with pytest.raises(InfrastructureError, match=f"the engine went away while building {title}: "):
+                    building.result(timeout=60)
+                step.settimeout(30)
+                assert step.recv(100) == b""  # the engine ended the build too
+            assert list(kitchen.records.glob("*/image.json")) == []
+            mortal_engine.start()
+            again = pool.submit(kitchen.build)
+            with gate.reached() as step:
+                step.sendall(b"through\n")
+            assert again.result(timeout=60).build_duration > 0

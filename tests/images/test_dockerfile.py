@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_madengine import command
 from pytest_madengine.errors import FaultsError
 from pytest_madengine.images import dockerfile
-from pytest_madengine.images.dockerfile import base_image, declared_args, external_images
+from pytest_madengine.images.dockerfile import base_image, declarations, declared_args, external_images
 
 AMD = "# CONTEXT {'gpu_vendor': 'AMD', 'guest_os': 'UBUNTU'}\nFROM x\n"
 NVIDIA = AMD.replace("AMD", "NVIDIA")
@@ -168,6 +170,30 @@ def test_vendors_come_from_headers_else_from_names(write: Write) -> None:
     assert dockerfile.vendors(prefix) == {"amd", "nvidia"}
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "base", "vendor"),
+    [
+        ("m__Dockerfile", "", "", ""),
+        ("m__Dockerfile", "", "ubuntu:22.04", ""),
+        ("m__Dockerfile", "", "amd64/ubuntu", ""),
+        ("m__Dockerfile", "", "rocm/pytorch:latest", "AMD"),
+        ("m__Dockerfile", "", "registry.example.com/AMD/vllm", "AMD"),
+        ("m__Dockerfile", "", "nvcr.io/nvidia/pytorch", "NVIDIA"),
+        ("m__Dockerfile", "", "pytorch/pytorch:2.4-cuda12", "NVIDIA"),
+        ("m__ubuntu__amd__Dockerfile", "", "nvidia/cuda", "AMD"),
+        ("m__NVIDIA__Dockerfile", "", "rocm/dev", "NVIDIA"),
+        ("m__Dockerfile", "# CONTEXT {'gpu_vendor': 'Nvidia'}\n", "rocm/dev", "NVIDIA"),
+        ("m__amd__Dockerfile", "# CONTEXT {'gpu_vendor': 'NVIDIA'}\n", "rocm/dev", "NVIDIA"),
+        ("m__amd__Dockerfile", "# CONTEXT {'guest_os': 'UBUNTU'}\n", "", "AMD"),
+    ],
+)
+def test_a_vendor_comes_from_header_else_name_else_base_image(
+    write: Write, name: str, header: str, base: str, vendor: str
+) -> None:
+    (path,) = dockerfile.candidates(write(**{name: f"{header}FROM x\n"}))
+    assert dockerfile.vendor(path, base) == vendor
+
+
 def test_the_keys_of_all_headers_of_a_project(write: Write) -> None:
     project = write(
         m__Dockerfile=AMD, other__Dockerfile="# CONTEXT {'flavour': 1}", x__Dockerfile="FROM x"
@@ -237,3 +263,101 @@ def test_a_given_base_docker_is_the_base_whatever_the_dockerfile_says(tmp_path: 
 )
 def test_the_arguments_that_a_dockerfile_declares(tmp_path: Path, text: str, declared: set[str]) -> None:
     assert declared_args(of(tmp_path, text)) == declared
+
+
+DECLARED: dict[str, tuple[str, dict[str, str], list[tuple[int, str, str, str | None]]]] = {
+    "nothing": ("FROM x\nRUN y\n", {}, []),
+    "no default": ("FROM x\nARG A\n", {}, [(2, "ARG", "A", None)]),
+    "a given argument": (
+        "FROM x\nARG A\nARG B=1\n",
+        {"A": "2", "B": "3"},
+        [(2, "ARG", "A", "2"), (3, "ARG", "B", "3")],
+    ),
+    "an argument that nobody declares": ("FROM x\nENV B=$A\n", {"A": "2"}, [(2, "ENV", "B", "$A")]),
+    "an empty default": ("FROM x\nARG A=\n", {}, [(2, "ARG", "A", "")]),
+    "several": (
+        "FROM x\nARG A=1 B C='x y'\n",
+        {},
+        [(2, "ARG", "A", "1"), (2, "ARG", "B", None), (2, "ARG", "C", "x y")],
+    ),
+    "the old form": ("FROM x\nENV A b  c=d\n", {}, [(2, "ENV", "A", "b  c=d")]),
+    "the old form of a variable": ("FROM x\nARG A=1\nENV B v$A\n", {}, [(2, "ARG", "A", "1"), (3, "ENV", "B", "v1")]),
+    "no name": ("FROM x\nENV\nARG\n", {}, []),
+    "lower case": ("from x\nenv A=1\n", {}, [(2, "ENV", "A", "1")]),
+    "lines that go on": (
+        "FROM x\n# c\nENV A=1 \\\n  # c\n  B=2\nARG C=3\n",
+        {},
+        [(3, "ENV", "A", "1"), (3, "ENV", "B", "2"), (6, "ARG", "C", "3")],
+    ),
+    "behind a here-document": ("FROM x\nRUN <<E\nENV A=1\nE\n\nENV B=2\n", {}, [(6, "ENV", "B", "2")]),
+    "unknown variables": ("FROM x\nENV A=a;$B C=${B}\n", {}, [(2, "ENV", "A", "a;$B"), (2, "ENV", "C", "${B}")]),
+    "an inline default": ("FROM x\nENV A=${B:-c}\n", {}, [(2, "ENV", "A", "c")]),
+    "an earlier variable": ("FROM x\nENV A=1\nENV B=${A}2\n", {}, [(2, "ENV", "A", "1"), (3, "ENV", "B", "12")]),
+    "of before": ("ARG A=1\nFROM x\nENV B=$A\n", {}, [(1, "ARG", "A", "1"), (3, "ENV", "B", "$A")]),
+    "of before, declared again": ("ARG A=1\nFROM x\nARG A\n", {}, [(1, "ARG", "A", "1"), (3, "ARG", "A", "1")]),
+    "a value of another stage": (
+        "FROM x AS s\nARG A=1\nFROM y\nENV B=$A\n",
+        {},
+        [(2, "ARG", "A", "1"), (4, "ENV", "B", "$A")],
+    ),
+    "a stage made of another": (
+        "FROM x AS S\nARG A=1\nENV B=2\nFROM s\nENV C=$A$B\n",
+        {},
+        [(2, "ARG", "A", "1"), (3, "ENV", "B", "2"), (5, "ENV", "C", "12")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DECLARED)
+def test_variables_are_declared_with_line_and_value(tmp_path: Path, case: str) -> None:
+    text, arguments, expected = DECLARED[case]
+    assert declarations(of(tmp_path, text), arguments) == expected
+
+
+SCOPES = """ARG G=global H=$G-too
+FROM madengine-test-base:latest AS one
+ENV X=env
+ARG X=arg
+ARG A=1 B=${A:-unset}
+ENV P=1 Q=${P:-unset}
+ENV LEG old $X form
+ARG G
+ARG H
+ARG N=${X}-n
+ENV ONE=$X,$A,$B,$P,$Q,$LEG,$G,$H,$N
+FROM one
+ENV TWO=$X,$A,$N,$G
+ARG X=late
+ENV THREE=$X
+"""
+
+
+@pytest.mark.requires_docker
+@pytest.mark.parametrize("arguments", [{}, {"X": "given", "A": "$X", "G": "g"}])
+def test_values_are_those_that_the_engine_sees(tmp_path: Path, arguments: dict[str, str]) -> None:
+    path = of(tmp_path, SCOPES)
+    told = {each.name: each.value for each in declarations(path, arguments) if each.instruction == "ENV"}
+    given_ones = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    tag = f"madengine-test-scopes:{len(arguments)}"
+    try:
+        assert command.run(["docker", "buildx", "build", "--load", f"--tag={tag}", *given_ones, str(tmp_path)])
+        shown = command.run(["docker", "image", "inspect", "--format={{json .Config.Env}}", tag])
+    finally:
+        command.run(["docker", "image", "rm", tag])
+    seen = dict(pair.split("=", 1) for pair in json.loads(shown.output))
+    assert told == {name: seen.get(name) for name in told}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.sampled_from(["FROM x AS s", "FROM s", "ARG", "ENV"]).flatmap(
+            lambda word: st.tuples(
+                st.just(word), st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
+            )
+        )
+    )
+)
+def test_any_dockerfile_is_read(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]) -> None:
+    path = of(tmp_path_factory.mktemp("d"), "".join(f"{word} {text}\n" for word, text in steps))
+    assert all(each.instruction in {"ARG", "ENV"} and each.line >= 1 for each in declarations(path, {"A": "1"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images import engine
 from tests.backends.support import MortalEngine
+from tests.engines.registries import LOGIN, Images, Registry
 
 unanswered = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # docker-py does not close them
 
@@ -85,6 +87,40 @@ class TestQuestions:
     def test_an_image_that_cannot_be_pulled(self) -> None:
         with pytest.raises(InfrastructureError, match="docker pull localhost:1/none:x failed"):
             engine.local_or_pulled("localhost:1/none:x")
+
+    def test_what_is_missing_is_had_as_the_caller_wants(self) -> None:
+        told: list[str] = []
+        got = engine.local_or_pulled("nobody/has-it:ever", told.append, lambda reference: {"Id": f"id of {reference}"})
+        assert (told, got) == (["nobody/has-it:ever"], {"Id": "id of nobody/has-it:ever"})
+
+    def test_a_pull_has_the_environment_that_it_is_given(self) -> None:
+        with pytest.raises(InfrastructureError, match=r"docker pull localhost:1/none:x failed .*context .nowhere"):
+            engine.pull("localhost:1/none:x", {**os.environ, "DOCKER_HOST": "", "DOCKER_CONTEXT": "nowhere"})
+
+    def test_a_digest_from_a_registry_that_cannot_be_reached(self) -> None:
+        with pytest.raises(InfrastructureError, match=r"asking for the digest of localhost:1/none:x: .*refused"):
+            engine.remote_digest("localhost:1/none:x")
+
+
+@pytest.mark.requires_registry
+class TestRegistry:
+    def test_a_pulled_image_is_what_was_pushed(self, registry: Registry, images: Images) -> None:
+        local = images.make()
+        name = f"{registry.address}/{local}"
+        for argv in (["tag", local, name], ["push", name]):
+            subprocess.run(["docker", *argv], check=True, capture_output=True)
+        images.remove()
+        pulled = engine.pull(name)
+        assert pulled["Id"] == images.ids[0]
+        assert engine.local_or_pulled(name) == pulled
+        assert engine.digest(pulled) == engine.remote_digest(name)
+
+    def test_a_digest_for_those_who_may_ask(self, private_registry: Registry) -> None:
+        name = f"{private_registry.address}/nothing:1"
+        with pytest.raises(InfrastructureError, match=f"digest of {name}: .*no basic auth credentials"):
+            engine.remote_digest(name)
+        with pytest.raises(InfrastructureError, match=f"digest of {name}: manifest unknown"):
+            engine.remote_digest(name, LOGIN.entry())
 
 
 def test_the_digest_is_the_registrys_where_there_is_one() -> None:

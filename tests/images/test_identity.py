@@ -80,6 +80,8 @@ CHANGES: dict[str, Change] = {
     "a helper": text("tools/helper.py", "changed"),
     "a log in a folder without ignore file": text("tools/old.log", "changed"),
     "a file that moved between contexts": move("tools/old.log", "docker/zz"),
+    "a program that is called like perf.csv": text("docker/perf_entrypoint.sh", "exit"),
+    "a folder that is called like perf_super.csv": lambda project: (project / "docker/perf_super_utils").mkdir(),
     "a Dockerfile's own ignore file": text("docker/m.Dockerfile.dockerignore", "app\n"),
 }
 
@@ -99,6 +101,7 @@ NO_CHANGES: dict[str, Change] = {
     "another Dockerfile outside": text("other.Dockerfile", "FROM y"),
     "perf.csv": text("docker/perf.csv", "rows"),
     "perf_super.json": text("docker/perf_super.json", "[]"),
+    "perf_entry.json": text("docker/perf_entry.json", "[]"),
     "our own folder": lambda project: (project / "docker/.madengine/runs").mkdir(parents=True),
 }
 
@@ -148,6 +151,16 @@ def test_files_are_listed_without_what_is_ignored(project: Path) -> None:
         "link",
         "m.Dockerfile",
     ]
+
+
+def test_only_our_own_files_are_left_out(project: Path) -> None:
+    left = ["perf.csv", "perf_super.csv", "perf_entry.csv", "perf_entry_super.json"]
+    own = ["perf_entrypoint.sh", "perf_super_utils", "perf_super_utils/x", "performance.csv", "my_perf.csv"]
+    (project / "tools/perf_super_utils").mkdir()
+    for name in [*left, *own]:
+        if name != "perf_super_utils":
+            (project / "tools" / name).write_text("", encoding="utf-8")
+    assert files(project / "tools", None) == sorted(["helper.py", "old.log", *own])
 
 
 def test_names_that_are_no_utf8_are_names_too(project: Path) -> None:

@@ -28,7 +28,7 @@ LAUNCHERS = {name: each for module in MODULES for each in module.LAUNCHERS for n
 CPU = Machine("here", "AMD")
 AMD = Machine("here", "AMD", 4, "gfx942", "MI300X", "6.4", (128, 136, 144, 152))
 NVIDIA = Machine("here", "NVIDIA", 4, "NVIDIA A100", "NVIDIA A100", "550.54")
-IMAGE = Image("ci-m:0123", rocm_root="/opt/rocm-6.4.1")
+IMAGE = Image("ci-m:0123", rocm_root="/opt/rocm-6.4.1", content="0123")
 CREDENTIALS = {
     "GIT": {"username": "me", "password": "hunter2-password"},
     "KEY": {"username": "me", "ssh_key_file": "/keys/my key"},
@@ -377,13 +377,6 @@ def test_the_scripts_of_a_repository_need_not_be_there_yet(tmp_path: Path) -> No
 def test_a_credential_that_is_not_there_is_a_users_error(make: Make) -> None:
     with pytest.raises(UserError, match=r"dummy: cred 'NONE' has no entry in credential.json"):
         make(cred="NONE")
-
-
-def test_a_build_gets_the_credential_that_the_card_names() -> None:
-    variables = compose.credential_variables(Model(name="m", cred="GIT"), session())
-    assert variables == {"GIT_USERNAME": "me", "GIT_PASSWORD": "hunter2-password"}
-    assert "hunter2" not in repr(variables)
-    assert compose.credential_variables(Model(name="m"), session()) == {}
 
 
 def test_docker_options_are_split_as_a_shell_would(make: Make) -> None:
