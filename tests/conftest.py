@@ -18,11 +18,18 @@ from pytest_madengine.images import engine
 
 if TYPE_CHECKING:
     from tests.backends.support import Bench, MortalEngine, Place, Submitter
+    from tests.engines.cluster import Cluster
     from tests.engines.registries import Images, Registry
 
 ENGINES = Path(__file__).parent / "engines"
 CANNOT = 3
 """The exit code by which an engine's script says that this machine cannot have it."""
+NEEDS = {
+    "requires_registry": "registry_program",
+    "requires_docker": "docker_engine",
+    "requires_slurm": "slurm_cluster",
+}
+"""The fixture that makes what a marker asks for."""
 DEAD_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 """docker-py leaves the sockets open that nobody answers."""
 
@@ -34,9 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in (item for item in items if isinstance(item, pytest.Function)):
         if item.get_closest_marker("requires_registry"):
             item.add_marker("requires_docker")
-            item.fixturenames = ["registry_program", *item.fixturenames]
-        if item.get_closest_marker("requires_docker"):
-            item.fixturenames = ["docker_engine", *item.fixturenames]
+        for marker, fixture in NEEDS.items():
+            if item.get_closest_marker(marker):
+                item.fixturenames = [fixture, *item.fixturenames]
         if "mortal_engine" in item.fixturenames:
             item.add_marker(DEAD_SOCKETS)
 
@@ -84,13 +91,38 @@ def images(tmp_path: Path) -> Iterator[Images]:
     images.remove()
 
 
-def _engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture
+def slurm_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """A SLURM cluster, whose commands this test's processes find.
+
+    All tests share it, so it is left as it was found. `requires_slurm(accounting=True)` gives the cluster that keeps
+    accounts; `requires_slurm(alone=True)` lets no other test use it meanwhile, so that parts of it may be broken.
+    """
+    from tests.engines.cluster import Cluster
+
+    marker = request.node.get_closest_marker("requires_slurm")
+    wish = marker.kwargs if marker else {}
+    accounting = wish.get("accounting", False)
+    _engine("slurm", tmp_path_factory, DBD=str(int(accounting)))
+    cluster = Cluster.of_this_machine(accounting=accounting)
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    with cluster.alone() if wish.get("alone") else cluster.shared():
+        yield cluster
+
+
+def _engine(name: str, tmp_path_factory: pytest.TempPathFactory, **variables: str) -> None:
     """Make an engine once for all xdist workers of this session; skip or fail the test where there is none."""
     place = tmp_path_factory.getbasetemp()
-    record = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / f"engine-{name}.json"
+    kind = "-".join([name, *(f"{key}{value}" for key, value in variables.items())])
+    record = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / f"engine-{kind}.json"
     with FileLock(f"{record}.lock"):
         if not record.exists():
-            done = subprocess.run([ENGINES / f"{name}.sh", "ensure"], capture_output=True, check=False, text=True)
+            argv, env = (ENGINES / f"{name}.sh", "ensure"), {**os.environ, **variables}
+            done = subprocess.run(argv, capture_output=True, check=False, text=True, env=env)
             record.write_text(json.dumps([done.returncode, f"{done.stdout}{done.stderr}".strip()]), encoding="utf-8")
     code, text = json.loads(record.read_text(encoding="utf-8"))
     said = " ".join(text.split())
