@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from pytest_madengine.backends.base import Backend, Outcome
+from pytest_madengine.backends.facts import LOG
 from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
 from pytest_madengine.engine.board import Course
 from pytest_madengine.engine.lane import Flight
@@ -123,7 +124,7 @@ class Attempt:
         """Whether there is an image to get, or at least to name."""
         want = self.want
         if self.session.settings.build_only or not want.self_managed:
-            return chosen.containers
+            return chosen.containers and self.session.containers
         return self.session.supply.concerns(want)
 
     def make_image(self) -> Image:
@@ -333,7 +334,8 @@ class Attempt:
 
     def _measured(self, job: Job, outcome: Outcome) -> Result:
         masker = Masker(job.secrets.values())
-        for path in (outcome.log, *outcome.artifacts.values()):
+        of_ranks = [path for folder in outcome.folders.values() for path in (folder / LOG, *folder.glob("artifacts/*"))]
+        for path in (outcome.log, *outcome.artifacts.values(), *of_ranks):
             logscan.mask(path, masker)
         measured = measure.measure(self.model, self.source, self.session.context, outcome)
         verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, job.topology.nodes)

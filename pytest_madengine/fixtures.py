@@ -187,7 +187,7 @@ def _marked(item: pytest.Item, ours: Session) -> Variant:
 def _warn_of_missing_nodes(item: pytest.Item, card: Model, attempt: Attempt) -> None:
     """A single-node target runs a multi-node card on its one node, as the wiki says; the row says nnodes 1."""
     nodes = attempt.session.context.distribution(card).nnodes or 1
-    if nodes > 1:
+    if nodes > 1 and not attempt.session.jobs.remote:
         item.warn(pytest.PytestWarning(f"{card.name} asks for {nodes} nodes and runs on one: this target has no more"))
 
 

@@ -224,7 +224,7 @@ class Images:
 
     def __init__(self, ours: sessions.Session) -> None:
         self._ours = ours
-        self._wanted = ours.backends[ours.target].containers and ours.supply.builds()
+        self._wanted = ours.containers and ours.supply.builds()
         self._archs = ours.target_archs
         self._seen: dict[Path, list[Path]] = {}
 

@@ -50,7 +50,7 @@ class Makers:
 
     def begin(self, items: Iterable[ModelItem]) -> None:
         """Begin with the images of all these items, so that each finds its own when its turn comes."""
-        if not self._ours.backends[self._ours.target].containers:
+        if not self._ours.containers:
             return
         wants: dict[Hashable, tuple[str, Want]] = {}
         for item in items:

@@ -169,8 +169,9 @@ def pytest_madengine_backends() -> Mapping[str, Backend]:
     """The built-in backends."""
     from pytest_madengine.backends.docker import DockerBackend
     from pytest_madengine.backends.host import HostBackend
+    from pytest_madengine.backends.slurm import SlurmBackend
 
-    return {each.name: each for each in (DockerBackend(), HostBackend())}
+    return {each.name: each for each in (DockerBackend(), HostBackend(), SlurmBackend())}
 
 
 def pytest_madengine_launchers() -> Sequence[Launcher]:

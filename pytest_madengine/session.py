@@ -118,6 +118,13 @@ class Session:
         return Fleet(self.journal, self.at_once, self.pace)
 
     @property
+    def containers(self) -> bool:
+        """Whether models run in images: as the target does it, unless the context wants none on its nodes."""
+        slurm = self.context.slurm
+        bare = self.target == "slurm" and slurm is not None and slurm.container_runtime == "none"
+        return self.backends[self.target].containers and not bare
+
+    @property
     def at_once(self) -> int:
         """How many jobs this process has in flight at most."""
         return self.settings.max_in_flight or self.backends[self.target].at_once
@@ -260,7 +267,8 @@ class Session:
     @cached_property
     def machine(self) -> machine.Machine:
         """This host."""
-        return machine.stated(self.context) if self._machine_is_left_alone else machine.probe(self.context)
+        left_alone = self._machine_is_left_alone or self.backends[self.target].remote
+        return machine.stated(self.context) if left_alone else machine.probe(self.context)
 
     @cached_property
     def tags(self) -> list[selection.Tag]:
@@ -292,6 +300,7 @@ class Session:
             credentials=self.credentials,
             environ=os.environ,
             timeout=self.settings.timeout,
+            remote=self.backends[self.target].remote,
         )
 
     @cached_property

@@ -98,7 +98,7 @@ def _check_images(ours: Session) -> None:
         registry.checked(name)
     asked = [flag for flag in OF_IMAGES if getattr(settings, flag)]
     option = f"--madengine-{asked[0].replace('_', '-')}" if asked else ""
-    if asked and not ours.backends[ours.target].containers:
+    if asked and not ours.containers:
         raise UserError(f"{option}: the target {ours.target} runs models without images; valid: --target=docker")
     if ours.context.image and (asked != ["build_only"] if asked else settings.manifest):
         raise UserError(
@@ -152,7 +152,7 @@ def run(session: pytest.Session) -> object:
     if loop.wanted(session, ours):
         loop.Loop(session, ours).run()
         return True
-    if loop.alone(session, ours) and ours.backends[ours.target].containers:
+    if loop.alone(session, ours) and ours.containers:
         makers.Makers(ours).make_all(loop.ahead(session))
     return None
 

@@ -23,6 +23,7 @@ VALUES = {
     "models.selection",
     "context.layers",
     "context.context",
+    "context.slurm",
     "images.architecture",
     "images.image",
     "images.manifest",
@@ -67,7 +68,7 @@ ONLY_IN = {
     "tenacity": {"images.registry"},
 }
 SHARED = {
-    "backends": {"base", "facts", "processes"},
+    "backends": {"base", "facts", "processes", "slurmscript"},
     "launchers": {"base"},
     "reporting": {"base", "recorder", "status"},
 }

@@ -23,6 +23,9 @@ from importlib.metadata import distribution
 import pytest_madengine
 from pathlib import Path
 from pytest_madengine import assets
+from pytest_madengine.context.context import Context
+from pytest_madengine.context.presets import for_model
+from pytest_madengine.models.model import Model
 
 installed = distribution("pytest-madengine")
 package = Path(pytest_madengine.__file__).parent
@@ -31,6 +34,7 @@ print(json.dumps({
     "presets": str(assets.folder("presets")),
     "templates": str(assets.folder("templates")),
     "preset": assets.preset("docker/nvidia"),
+    "slurm": [for_model(Model(name="m", slurm={"nodes": nodes}), Context()).slurm.time for nodes in (1, 2)],
     "typed": (package / "py.typed").is_file(),
     "versions": [installed.version, pytest_madengine.__version__],
     "entry_points": {point.name: point.value for point in installed.entry_points},
@@ -63,6 +67,7 @@ def test_an_installation_finds_its_data(kind: str, built: Path, tmp_path: Path, 
         assert files(Path(found[data])) == files(ROOT / data)
         assert Path(found[data]).is_relative_to(package) == (kind != "editable")
     assert found["preset"]["options"]
+    assert found["slurm"] == ["12:00:00", "24:00:00"]
     assert found["typed"]
     assert found["entry_points"] == {"madengine": "pytest_madengine.plugin"}
     assert len(set(found["versions"])) == 1

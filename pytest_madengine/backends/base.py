@@ -101,6 +101,7 @@ class Outcome:
         note: what the backend has to say, such as an out-of-memory kill.
         duration: seconds from start to end.
         ranks: exit code of each node's rank where a job has several; None for one that never finished.
+        folders: the folder of each rank, with its own log, phases and artifacts, where a job has several.
     """
 
     state: State
@@ -113,6 +114,7 @@ class Outcome:
     note: str = ""
     duration: float = 0.0
     ranks: Mapping[int, int | None] = field(default_factory=dict)
+    folders: Mapping[int, Path] = field(default_factory=dict)
 
     def phase(self, name: str) -> Phase | None:
         """The step of that name."""
@@ -127,12 +129,14 @@ class Backend(Protocol):
         deployment: perf.csv's word for it.
         containers: whether jobs need an image.
         at_once: how many jobs to have in flight unless the user says otherwise.
+        remote: whether jobs run on other machines than this one, which have the project's files.
     """
 
     name: str
     deployment: str
     containers: bool
     at_once: int
+    remote: bool
 
     def plan(self, job: Job) -> Plan:
         """What `submit` would hand over; touches nothing."""

@@ -50,6 +50,7 @@ class DockerBackend:
     deployment = "local"
     containers = True
     at_once = 1
+    remote = False
 
     def __init__(self) -> None:
         self._wake: Callable[[], None] = _nothing

@@ -103,6 +103,7 @@ class FakeBackend:
 
     deployment = "fake"
     containers = False
+    remote = False
 
     def __init__(
         self,

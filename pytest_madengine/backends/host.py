@@ -12,6 +12,7 @@ class HostBackend(Processes):
     deployment = "host"
     containers = False
     at_once = 1
+    remote = False
 
     def __init__(self) -> None:
         super().__init__(self.name)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from pytest_madengine.context.slurm import TRANSLATED, Slurm
 from pytest_madengine.errors import Fault, FaultsError, nearest
 from pytest_madengine.models.model import UNDISTRIBUTED, Distributed, Model
 from pytest_madengine.secrets import Secret
@@ -92,7 +93,7 @@ class Context(BaseModel):
     container_image: str | None = Field(None, alias="MAD_CONTAINER_IMAGE")
     k8s: dict[str, Any] | None = None
     kubernetes: dict[str, Any] | None = None
-    slurm: dict[str, Any] | None = None
+    slurm: Slurm | None = None
     deploy: Literal["local", "docker", "host", "slurm", "k8s", "kubernetes"] | None = None
     distributed: Distributed = UNDISTRIBUTED
     launcher: dict[str, Any] | None = None
@@ -240,25 +241,7 @@ def _misplaced(key: str, value: object, known: set[str], where: Callable[[Path],
 
 
 OWNERS: dict[str, frozenset[str]] = {
-    "slurm": frozenset(
-        [
-            "partition",
-            "nodes",
-            "time",
-            "exclusive",
-            "nodelist",
-            "exclude",
-            "constraint",
-            "reservation",
-            "qos",
-            "account",
-            "modules",
-            "output_dir",
-            "network_interface",
-            "shared_workspace",
-            "results_dir",
-        ]
-    ),
+    "slurm": frozenset([*Slurm.model_fields, *TRANSLATED]),
     "k8s": frozenset(
         [
             "namespace",

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_madengine import assets
-from pytest_madengine.context import credentials
+from pytest_madengine.context import credentials, presets
 from pytest_madengine.context.context import Context, Script, parse_gpus
 from pytest_madengine.context.machine import Machine
+from pytest_madengine.context.presets import Merged
 from pytest_madengine.engine.rundir import job_prefix
 from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, UserError, nearest
 from pytest_madengine.images.image import Image
@@ -22,6 +23,9 @@ from pytest_madengine.models.model import Model, Source
 from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
 
 DEFAULT_TIMEOUT = 7200
+RUNTIMES = ("docker", "none")
+UNHEEDED = ("partitions", "output_dir", "results_dir", "shared_workspace", "auto_cleanup_nodes")
+"""Keys of `slurm` whose effect this version lacks."""
 PASSED_ON = (
     *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
     *(
@@ -50,6 +54,7 @@ class Session:
         credentials: credential.json with the environment's overrides.
         environ: the environment of the user's shell.
         timeout: `--madengine-timeout`, None when not given.
+        remote: whether jobs run on nodes of a cluster, and nothing of this machine counts.
     """
 
     run: str
@@ -59,6 +64,7 @@ class Session:
     credentials: Mapping[str, Any] = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
     timeout: float | None = None
+    remote: bool = False
 
 
 def job(model: Model, source: Source, image: Image | None, directory: Path, session: Session) -> Job:
@@ -71,17 +77,21 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     _require_scripts(model, source)
     if model.data:
         raise UserError(f"{model.name}: data {model.data!r}: data providers do not run in this version")
-    devices = _devices(model, session)
     launcher = launcher_of(model, session)
-    topology = _topology(model, session, launcher, devices)
+    merged = presets.for_model(model, session.context, source) if session.remote else None
+    devices = _of_nodes(merged, session.machine) if merged else _devices(model, session)
+    topology = _on_nodes(merged, model, launcher) if merged else _topology(model, session, launcher, devices)
     credential = credentials.of(model, session.credentials)
     context = session.context
-    variables = _environment(model, session, image, devices, launcher, topology)
+    options = _launcher_options(model, context)
+    launch = (launcher or session.launchers["torchrun"]).environment(topology, options)
+    variables = _environment(model, session, image, devices, merged)
+    variables = variables if merged else {**launch, **variables}
     return Job(
         id=job_id(session.run, directory),
         run=session.run,
         name=model.name,
-        script=_script(model, context, credential),
+        script=_script(model, context, credential, launcher.prepare(topology, options) if launcher and merged else ""),
         directory=directory,
         project=source.root,
         env={name: value for name, value in variables.items() if not is_secret(name)},
@@ -100,6 +110,8 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         cpus=context.docker_cpus or "",
         options=_options(model),
         topology=topology,
+        expressions={name: value for name, value in launch.items() if merged and name not in variables},
+        cluster=merged.slurm.model_dump(mode="json", exclude_unset=True) if merged else {},
     )
 
 
@@ -211,24 +223,69 @@ def _topology(model: Model, session: Session, launcher: Launcher | None, devices
     )
 
 
-def _environment(  # the six sources of variables, each once
-    model: Model,
-    session: Session,
-    image: Image | None,
-    devices: Devices,
-    launcher: Launcher | None,
-    topology: Topology,
+def _of_nodes(merged: Merged, machine: Machine) -> Devices:
+    return Devices(machine.vendor, tuple(range(merged.slurm.gpus_per_node or 0)))
+
+
+def _on_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> Topology:
+    """The nodes that the scheduler gives.
+
+    Raises:
+        UserError: they are fewer than the launcher needs.
+    """
+    nodes, distributed = merged.slurm.nodes, merged.distributed
+    _refuse_unbuilt(merged, model, launcher)
+    if launcher and launcher.least_nodes > nodes:
+        raise UserError(
+            f"{model.name}: the launcher {launcher.name} needs at least {launcher.least_nodes} nodes, "
+            f"slurm.nodes is {nodes}"
+        )
+    processes = distributed.nproc_per_node or max(1, merged.slurm.gpus_per_node or 0)
+    return Topology.of_cluster(nodes, processes, distributed.port or distributed.master_port or PORT)
+
+
+def _refuse_unbuilt(merged: Merged, model: Model, launcher: Launcher | None) -> None:
+    """Refuse what this version would not heed.
+
+    Raises:
+        UserError: the card or the context asks for it.
+    """
+    if launcher and launcher.self_managed:
+        raise UserError(f"{model.name}: the launcher {launcher.name} does not run on SLURM in this version")
+    if merged.slurm.container_runtime not in RUNTIMES:
+        raise UserError(
+            f"{model.name}: slurm.container_runtime {merged.slurm.container_runtime!r} is not in this version; "
+            f"valid: {', '.join(RUNTIMES)}"
+        )
+    keys = [key for key in UNHEEDED if getattr(merged.slurm, key)]
+    if keys:
+        raise UserError(f"{model.name}: slurm.{keys[0]} is not heeded in this version: leave it out")
+
+
+def _environment(
+    model: Model, session: Session, image: Image | None, devices: Devices, merged: Merged | None
 ) -> dict[str, str]:
-    """Later sources win: launcher, the user's shell, machine and model facts, card, context."""
+    """Later sources win: presets, the user's shell, machine and model facts, card, context."""
     context = session.context
-    runner = launcher or session.launchers["torchrun"]
-    launch = runner.environment(topology, _launcher_options(model, context))
     passed = {name: session.environ[name] for name in PASSED_ON if name in session.environ}
     if "HIP_VISIBLE_DEVICES" in passed:
         passed["RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"] = ""
-    facts = _facts(model, session, image, devices)
     card = {**model.env_vars, **_image_name(image)}
-    return {**launch, **passed, **facts, **card, **context.env_vars, **context.docker_env_vars}
+    facts = _facts(model, session, image, devices)
+    stated = {**card, **context.env_vars, **context.docker_env_vars}
+    if merged is None:
+        return {**passed, **facts, **stated}
+    of_nodes = {name: value for name, value in facts.items() if not name.startswith("MAD_SYSTEM_")}
+    return {**_of_presets(merged), **of_nodes, **stated}
+
+
+def _of_presets(merged: Merged) -> dict[str, str]:
+    origins = merged.origins
+    return {
+        name: value
+        for name, value in merged.env_vars.items()
+        if name != "MIOPEN_USER_DB_PATH" and origins.get(f"env_vars.{name}", "").startswith("presets/")
+    }
 
 
 def _image_name(image: Image | None) -> dict[str, str]:
@@ -240,7 +297,7 @@ def _image_name(image: Image | None) -> dict[str, str]:
 def _launcher_options(model: Model, context: Context) -> dict[str, Any]:
     """The merged `distributed` section, with the context's own `primus` section over the one inside."""
     options = context.distribution(model).model_dump()
-    return options | {"primus": options["primus"] | context.primus}
+    return options | {"primus": options["primus"] | context.primus, "model": model.name, "vllm": context.vllm}
 
 
 def _facts(model: Model, session: Session, image: Image | None, devices: Devices) -> dict[str, str]:
@@ -272,7 +329,7 @@ def _options(model: Model) -> tuple[str, ...]:
         raise FaultsError([Fault(place, str(error), "closed quotes, as in a shell")]) from None
 
 
-def _script(model: Model, context: Context, credential: Mapping[str, Any]) -> str:
+def _script(model: Model, context: Context, credential: Mapping[str, Any], launch: str = "") -> str:
     return assets.render(
         "job/run.sh.j2",
         name=model.name,
@@ -285,6 +342,7 @@ def _script(model: Model, context: Context, credential: Mapping[str, Any]) -> st
         pre_scripts=_steps("pre_script", context.pre_scripts),
         post_scripts=_steps("post_script", context.post_scripts),
         command=command(model, context),
+        launch=launch,
     )
 
 

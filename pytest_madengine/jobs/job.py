@@ -47,6 +47,8 @@ class Job:
         image: None where nothing is to be containerised.
         options: raw `docker run` options of the card.
         avoid: host names of nodes on which earlier attempts failed; targets of one node have no choice.
+        expressions: variables whose values the shell of each node expands.
+        cluster: what the scheduler is told: the context's section of its name.
     """
 
     id: str
@@ -65,6 +67,8 @@ class Job:
     options: tuple[str, ...] = ()
     topology: Topology = field(default_factory=Topology)
     avoid: tuple[str, ...] = ()
+    expressions: Mapping[str, str] = field(default_factory=dict)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without the values of secrets; see `from_json`."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from pytest_madengine.validation import ENV_NAME, CommaList, EnvVars, Patterns, Switch, Text
 
 SCRIPT_SUFFIXES = (".sh", ".slurm", ".py")
+Aggregate = Literal["sum", "mean", "max", "min", "rank0"]
+"""How the values that several ranks measured become the job's."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Model(BaseModel):
         n_gpus: GPUs per node; -1 takes all, 0 none.
         timeout: seconds for the whole run, None when the card says nothing.
         multiple_results: CSV file that the script writes, relative to where it runs.
+        aggregate: how the values of several ranks become one; None leaves it to their performance lines.
         skip_gpu_arch: architectures on which the model is skipped.
     """
 
@@ -74,6 +77,7 @@ class Model(BaseModel):
     tags: CommaList = ()
     args: Text = ""
     multiple_results: Text = ""
+    aggregate: Aggregate | None = None
     skip_gpu_arch: CommaList = ()
     deprecated: bool = False
     additional_docker_run_options: Text = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,9 @@ from pytest_madengine.results.multiple import Table
 from pytest_madengine.results.perf import FAILURE, PERF_COLUMNS, SUCCESS
 from pytest_madengine.results.performance import Performance, finite
 from pytest_madengine.results.result import FailureClass, Row
+
+STOPPED = 143
+"""The exit code of a job's script that was told to end."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Measured:
         error: the first line of the log that matches an error pattern, with its number.
         table: the results CSV of a model that has one; None where none is expected.
         configs: content of the `--config` file.
+        others: further values, of ranks that measured something else than `performance`.
+        problem: why what the ranks measured is no result of the job.
+        notes: what was decided about the ranks' values without being asked for.
+        hosts: the names of the ranks' nodes, as far as they are known.
     """
 
     performance: Performance | None = None
@@ -31,16 +38,21 @@ class Measured:
     error: str = ""
     table: Table | None = None
     configs: Any = None
+    others: tuple[Performance, ...] = ()
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+    hosts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A status with its reason and the rows that tell of it."""
+    """A status with its reason, the rows that tell of it, and what else the user should know."""
 
     status: str
     reason: str = ""
     failure: FailureClass = FailureClass.NONE
     rows: tuple[Row, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def judge(
@@ -55,13 +67,21 @@ def judge(
         limit: the time limit, for the words of a timeout.
         ranks: how many nodes the job was to run on.
     """
-    trouble, failure = _trouble(outcome, measured, limit)
-    if not trouble:
-        trouble, failure = _rank_trouble(outcome, ranks)
-    rows = _rows(common, measured, failed=bool(trouble))
-    if reason := trouble or _missing(measured):
-        return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows)
-    return Verdict(SUCCESS, rows=rows)
+    trouble, failure = _trouble(outcome, measured, limit, ranks)
+    reason = trouble or measured.problem or _missing(measured)
+    rows = _rows(common, measured, failed=bool(trouble or measured.problem))
+    if reason:
+        return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows, measured.notes)
+    return Verdict(SUCCESS, rows=rows, notes=measured.notes)
+
+
+def rank_names(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """The ranks for people: `rank 0 on node1, 3 on node4`."""
+    return f"rank {', '.join(_rank_name(rank, hosts) for rank in ranks)}"
+
+
+def _rank_name(rank: int, hosts: Mapping[int, str]) -> str:
+    return f"{rank} on {hosts[rank]}" if hosts.get(rank) else str(rank)
 
 
 def single(common: Mapping[str, str], status: str) -> tuple[Row, ...]:
@@ -69,28 +89,52 @@ def single(common: Mapping[str, str], status: str) -> tuple[Row, ...]:
     return (_row({**common, "status": status}),)
 
 
-def _trouble(outcome: Outcome, measured: Measured, limit: float | None) -> tuple[str, FailureClass]:
+def _trouble(outcome: Outcome, measured: Measured, limit: float | None, ranks: int) -> tuple[str, FailureClass]:
     """What went wrong with the whole run, the deepest cause first, and whose fault it is; '' when nothing did."""
     if outcome.state is State.LOST:
         lost = outcome.note or "its backend knows no more of it"
         return f"the job was lost: {lost}", FailureClass.INFRASTRUCTURE
     if outcome.state is State.CANCELLED:
         return "interrupted", FailureClass.INFRASTRUCTURE
+    hosts = measured.hosts
+    codes = {rank: outcome.ranks.get(rank) for rank in range(ranks)} if ranks > 1 else {}
     if outcome.state is State.TIMED_OUT:
-        seconds = "" if limit is None else f" of {limit:g} s"
-        return f"time limit{seconds} exceeded{_in_step(_cut_short(outcome))}", FailureClass.MODEL
+        return _timeout(outcome, limit) + _failed_before(codes, hosts), FailureClass.MODEL
+    if any(code != 0 for code in codes.values()):
+        return _rank_trouble(outcome, codes, hosts)
     in_log = f"error in the log: {measured.error}" if measured.error else ""
     return _exit_trouble(outcome) or in_log, FailureClass.MODEL
 
 
-def _rank_trouble(outcome: Outcome, ranks: int) -> tuple[str, FailureClass]:
-    """A job of several nodes is only as good as the worst of its ranks."""
-    codes = {rank: outcome.ranks.get(rank) for rank in range(ranks)} if ranks > 1 else {}
-    lost = [str(rank) for rank, code in codes.items() if code is None]
-    if lost:
-        return f"rank {', '.join(lost)} of {ranks} never finished", FailureClass.INFRASTRUCTURE
-    failed = [f"{rank} (exit code {code})" for rank, code in codes.items() if code]
-    return (f"rank {', '.join(failed)} of {ranks} failed" if failed else ""), FailureClass.MODEL
+def _timeout(outcome: Outcome, limit: float | None) -> str:
+    seconds = "" if limit is None else f" of {limit:g} s"
+    return f"time limit{seconds} exceeded{_in_step(_cut_short(outcome))}"
+
+
+def _failed_before(codes: Mapping[int, int | None], hosts: Mapping[int, str]) -> str:
+    """The ranks that the time limit did not stop: the others may have waited for them."""
+    failed = [rank for rank, code in codes.items() if code and code != STOPPED]
+    return f"; before that, {_failed(failed, codes, hosts)}" if failed else ""
+
+
+def _rank_trouble(
+    outcome: Outcome, codes: Mapping[int, int | None], hosts: Mapping[int, str]
+) -> tuple[str, FailureClass]:
+    """A job of several nodes is only as good as the worst of its ranks.
+
+    A rank that vanished is not the model's fault, unless the backend has its own word for why.
+    """
+    lost = [rank for rank, code in codes.items() if code is None]
+    failed = sorted((rank for rank, code in codes.items() if code), key=lambda rank: codes[rank] == STOPPED)
+    never = f"{rank_names(lost, hosts)} of {len(codes)} never finished" if lost else ""
+    words = "; ".join(filter(None, (never, _failed(failed, codes, hosts) if failed else "")))
+    note = f" ({outcome.note})" if outcome.note else ""
+    return f"{words}{note}", FailureClass.INFRASTRUCTURE if lost and not note else FailureClass.MODEL
+
+
+def _failed(failed: Iterable[int], codes: Mapping[int, int | None], hosts: Mapping[int, str]) -> str:
+    named = [f"{_rank_name(rank, hosts)} (exit code {codes[rank]})" for rank in failed]
+    return f"rank {', '.join(named)} of {len(codes)} failed"
 
 
 def _exit_trouble(outcome: Outcome) -> str:
@@ -130,10 +174,14 @@ def _step_name(phase: Phase) -> str:
 def _rows(common: Mapping[str, str], measured: Measured, *, failed: bool) -> tuple[Row, ...]:
     if measured.table is not None and measured.table.rows:
         return tuple(_table_row(common, row, measured.configs, failed=failed) for row in measured.table.rows)
-    found = measured.performance if measured.table is None else None
+    found = (measured.performance, *measured.others) if measured.table is None else (None,)
+    return tuple(_single_row(common, each, measured.configs, failed=failed) for each in found)
+
+
+def _single_row(common: Mapping[str, str], found: Performance | None, configs: Any, *, failed: bool) -> Row:
     value = {"performance": found.value, "metric": found.metric} if found else {}
     status = SUCCESS if found and not failed else FAILURE
-    return (_row({**common, **value, "status": status}, configs=measured.configs),)
+    return _row({**common, **value, "status": status}, configs=configs)
 
 
 def _table_row(common: Mapping[str, str], row: Mapping[str, str], configs: Any, *, failed: bool) -> Row:

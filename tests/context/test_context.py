@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_madengine.context.context import UNBUILT, Context, Script, parse_gpus, validated
+from pytest_madengine.context.slurm import Slurm
 from pytest_madengine.errors import FaultsError
 from pytest_madengine.models.model import Distributed, Model
 from pytest_madengine.validation import dotted
@@ -43,6 +44,7 @@ def test_the_wikis_example_file_is_accepted() -> None:
         env_vars={"NCCL_DEBUG": "WARN", "HSA_ENABLE_SDMA": "0"},
     )
     assert read.target() == "slurm"
+    assert read.slurm == Slurm(partition="gpu", nodes=4, gpus_per_node=8, time="24:00:00", exclusive=True)
     assert read.distributed.nnodes == 4
 
 
@@ -123,12 +125,33 @@ def test_an_unknown_key_is_refused_with_the_nearest_spelling(key: str, close: st
 
 
 @pytest.mark.parametrize(
-    ("key", "owner"), [("partition", "slurm"), ("namespace", "k8s"), ("nnodes", "distributed"), ("nodes", "slurm")]
+    ("key", "owner"),
+    [
+        ("partition", "slurm"),
+        ("nodes", "slurm"),
+        ("prologue", "slurm"),
+        ("mail_user", "slurm"),
+        ("namespace", "k8s"),
+        ("nnodes", "distributed"),
+    ],
 )
 def test_a_key_of_another_object_is_told_its_place(key: str, owner: str) -> None:
     assert (
         fault(**{key: "x"}) == f"{key}: {key!r} does not belong here (found 'x'); valid: under {owner}: {owner}.{key}"
     )
+
+
+def test_a_misspelt_key_of_slurm_is_refused_with_the_nearest_spelling() -> None:
+    assert fault(slurm={"nodes": 2, "partiton": "gpu"}).startswith("slurm.partiton: unknown key 'partiton'; valid: ")
+    assert fault(slurm={"partiton": "gpu"}).endswith("did you mean 'partition'?")
+
+
+def test_what_a_context_was_given_makes_it_again() -> None:
+    stated = {
+        "slurm": {"time": 90, "nodelist": ["a", "b"], "mem": "64G", "modules": "x,y", "prologue": ["a", "b"]},
+        "distributed": {"nnodes": 2},
+    }
+    assert context(**context(**stated).given()) == context(**stated)
 
 
 def test_a_comment_is_no_key() -> None:

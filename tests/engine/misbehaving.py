@@ -59,6 +59,7 @@ class Misbehaving:
     name = "fake"
     deployment = "fake"
     containers = False
+    remote = False
 
     def __init__(self, fault_of: Callable[[Job], str], disaster: str = "", at_once: int = 4) -> None:
         self.at_once = at_once

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pytest_madengine.context.context import validated
+from pytest_madengine.context.slurm import Slurm
 from pytest_madengine.errors import FaultsError, UserError
 from pytest_madengine.images import manifest, manifestcontent
 from pytest_madengine.images.image import Image
@@ -182,7 +183,7 @@ def test_the_wikis_deployment_stands_over_its_context() -> None:
     assert (context.target(), context.gpu_vendor, context.docker_env_vars) == ("slurm", "AMD", {})
     assert context.distributed.nnodes == 4
     assert context.env_vars == {"NCCL_DEBUG": "WARN"}
-    assert context.slurm == {"partition": "gpu", "nodes": 4, "gpus_per_node": 8, "time": "24:00:00"}
+    assert context.slurm == Slurm(partition="gpu", nodes=4, gpus_per_node=8, time="24:00:00")
 
 
 def test_what_an_image_does_not_say_its_card_may_say() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -400,3 +402,17 @@ def test_composing_again_gives_the_same_job(make: Make) -> None:
 def test_a_jobs_id_is_that_of_its_folder_in_its_run(make: Make) -> None:
     made = make()
     assert (made.id, made.run) == ("madengine-run-1-dummy-1", "run-1")
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"distributed": {"launcher": "slurm_multi"}}, "slurm_multi does not run on SLURM in this version"),
+        ({"slurm": {"container_runtime": "enroot"}}, "'enroot' is not in this version; valid: docker, none"),
+        ({"slurm": {"output_dir": "out"}}, "slurm.output_dir is not heeded in this version"),
+        ({"distributed": {"launcher": "sglang_disagg", "nnodes": 2}}, "needs at least 3 nodes, slurm.nodes is 2"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused(make: Make, card: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        make(replace(session(), remote=True), **card)

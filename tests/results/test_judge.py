@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,78 @@ def test_a_configuration_belongs_to_its_row() -> None:
     given = verdict(Measured(table=table(("b", "1"), ("a", "1"), ("z", "1")), configs=configs))
     assert [row.configs for row in given.rows] == [configs[1], configs[0], None]
     assert verdict(Measured(GOOD.performance, configs={"a": 1})).rows[0].configs == {"a": 1}
+
+
+FOUR = {0: "node1", 1: "node2"}
+
+
+def of_ranks(
+    codes: dict[int, int | None], state: State = State.EXITED, code: int | None = 0, note: str = "", **measured: Any
+) -> Verdict:
+    ended = replace(outcome(phase("model"), state=state, code=code, note=note), ranks=codes)
+    return judge(COMMON, ended, replace(GOOD, hosts=FOUR, **measured), 60, ranks=4)
+
+
+FINE: dict[int, int | None] = dict.fromkeys(range(4), 0)
+
+
+def test_a_job_whose_ranks_all_ended_well_succeeded() -> None:
+    given = of_ranks(FINE, notes=("4 ranks summed",))
+    assert (given.status, given.reason, given.notes) == (SUCCESS, "", ("4 ranks summed",))
+    assert cells(given, "model", "status", "performance") == [("m", SUCCESS, "12.50")]
+
+
+RANK_FAILURES: dict[str, tuple[Verdict, FailureClass]] = {
+    "rank 1 on node2, 3 of 4 never finished": (of_ranks({0: 0, 1: None, 2: 0}), FailureClass.INFRASTRUCTURE),
+    "rank 3 of 4 never finished": (of_ranks({**FINE, 3: None}, code=None), FailureClass.INFRASTRUCTURE),
+    "rank 3 of 4 never finished; rank 1 on node2 (exit code 1) of 4 failed": (
+        of_ranks({**FINE, 1: 1, 3: None}, code=1),
+        FailureClass.INFRASTRUCTURE,
+    ),
+    "rank 3 of 4 never finished (killed for lack of memory)": (
+        of_ranks({**FINE, 3: None}, code=137, note="killed for lack of memory"),
+        FailureClass.MODEL,
+    ),
+    "rank 2 (exit code 5), 0 on node1 (exit code 143) of 4 failed": (
+        of_ranks({**FINE, 0: 143, 2: 5}, code=143),
+        FailureClass.MODEL,
+    ),
+    "exit code 9": (of_ranks(FINE, code=9), FailureClass.MODEL),
+    "time limit of 60 s exceeded": (
+        of_ranks(dict.fromkeys(range(4), 143), State.TIMED_OUT, code=143),
+        FailureClass.MODEL,
+    ),
+    "time limit of 60 s exceeded; before that, rank 1 on node2 (exit code 1) of 4 failed": (
+        of_ranks({0: 143, 1: 1, 2: None, 3: 143}, State.TIMED_OUT, code=143),
+        FailureClass.MODEL,
+    ),
+    "interrupted": (of_ranks({**FINE, 0: 143}, State.CANCELLED), FailureClass.INFRASTRUCTURE),
+    "the job was lost: a node failed": (of_ranks({}, State.LOST, note="a node failed"), FailureClass.INFRASTRUCTURE),
+    "error in the log: rank 1 on node2: 'FAILED'": (
+        of_ranks(FINE, error="rank 1 on node2: 'FAILED'"),
+        FailureClass.MODEL,
+    ),
+    "the ranks disagree": (of_ranks(FINE, problem="the ranks disagree"), FailureClass.MODEL),
+}
+
+
+@pytest.mark.parametrize("reason", RANK_FAILURES)
+def test_what_went_wrong_with_a_rank_is_a_failure_that_names_it_and_keeps_the_value(reason: str) -> None:
+    given, failure = RANK_FAILURES[reason]
+    assert (given.status, given.reason, given.failure) == (FAILURE, reason, failure)
+    assert cells(given, "model", "status", "performance") == [("m", FAILURE, "12.50")]
+
+
+def test_a_job_of_one_rank_has_no_ranks_to_miss() -> None:
+    ended = replace(outcome(code=3), ranks={0: None})
+    assert verdict(ended=ended).reason == "exit code 3"
+
+
+def test_values_of_ranks_that_disagree_each_have_a_row() -> None:
+    given = of_ranks(FINE, others=(Performance("7", "ms"),), problem="the ranks disagree")
+    assert cells(given, "performance", "metric", "status") == [("12.50", "tok/s", FAILURE), ("7", "ms", FAILURE)]
+
+
+def test_a_problem_fails_every_row_of_a_results_file() -> None:
+    given = of_ranks(FINE, table=table(("a", "1"), ("b", "2")), problem="the ranks disagree")
+    assert cells(given, "performance", "status") == [("1", FAILURE), ("2", FAILURE)]
