@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -75,11 +74,6 @@ def run(
         finally:
             _streams.discard(process)
     return Completed(tuple(argv), process.returncode, mask(output.decode(errors="replace")))
-
-
-def environment() -> dict[str, str]:
-    """This process's own variables."""
-    return dict(os.environ)
 
 
 def stream(

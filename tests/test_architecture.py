@@ -68,7 +68,7 @@ ONLY_IN = {
     "tenacity": {"images.registry"},
 }
 SHARED = {
-    "backends": {"base", "facts", "processes", "slurmscript"},
+    "backends": {"base", "containers", "facts", "processes", "slurmscript"},
     "launchers": {"base"},
     "reporting": {"base", "recorder", "status"},
 }

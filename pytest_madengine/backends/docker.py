@@ -15,14 +15,21 @@ from typing import Any
 from pytest_madengine import assets, command
 from pytest_madengine.backends import facts
 from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
+from pytest_madengine.backends.containers import (
+    DEFAULT_PRESET,
+    JOB,
+    JOB_LABEL,
+    PLACES,
+    PRESETS,
+    PROJECT,
+    RUN_LABEL,
+    WORKSPACE,
+)
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images import engine
 from pytest_madengine.jobs.job import Devices, Job
 from pytest_madengine.secrets import Masker
 
-JOB, PROJECT, WORKSPACE = "/madengine/job", "/madengine/project", "/myworkspace"
-RUN_LABEL, JOB_LABEL = "madengine.run", "madengine.job"
-PRESETS = {"AMD": "docker/amd", "NVIDIA": "docker/nvidia"}
 GRACE = 15
 """Seconds from TERM to KILL; the job's script itself gives the model 5 s and then tidies up."""
 STARTING = 15.0
@@ -66,9 +73,8 @@ class DockerBackend:
             (str(job.directory / facts.WORKSPACE), WORKSPACE),
             (str(job.project), PROJECT),
         ]
-        own = {"MADENGINE_JOB": JOB, "MADENGINE_PROJECT": PROJECT, "MADENGINE_WORKSPACE": WORKSPACE}
         owner = {"MADENGINE_OWNER": f"{os.getuid()}:{os.getgid()}"}
-        preset = assets.preset(PRESETS.get(job.devices.vendor or job.env.get("MAD_GPU_VENDOR", ""), "docker/amd"))
+        preset = assets.preset(PRESETS.get(job.devices.vendor or job.env.get("MAD_GPU_VENDOR", ""), DEFAULT_PRESET))
         request = [
             *("docker", "run", *preset["options"]),
             *(f"--device={device}" for device in preset["devices"] if Path(device).exists()),
@@ -79,7 +85,7 @@ class DockerBackend:
             f"--workdir={WORKSPACE}",
             *(
                 f"--env={name}={value}"
-                for name, value in {**job.env, **own, **owner}.items()
+                for name, value in {**job.env, **PLACES, **owner}.items()
                 if name not in job.secrets
             ),
             *(f"--env={name}" for name in job.secrets),

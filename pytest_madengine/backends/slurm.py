@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +59,6 @@ NOTES = {
     "BOOT_FAIL": "a node did not boot",
 }
 FIELDS = "%i|%T|%r|%k"
-UNKNOWN = re.compile(r"Invalid job id")
 
 
 class SlurmBackend:
@@ -86,7 +85,7 @@ class SlurmBackend:
         facts.write_script(job)
         for name, text in plan.request.items():
             (job.directory / name).write_text(text, encoding="utf-8")
-        environment = {**command.environment(), **plan.secrets}
+        environment = {**os.environ, **plan.secrets}
         asked = ["sbatch", "--parsable", str(job.directory / "job.sh")]
         done = command.run(asked, seconds=120, env=environment)
         if not done:
@@ -106,13 +105,13 @@ class SlurmBackend:
 
     def states(self, handles: Sequence[Handle]) -> Mapping[Handle, Status]:
         """One `squeue` for all of them; what it knows no more, the job's folder tells."""
-        known = {comment: (number, state, reason) for number, state, reason, comment in _queue()}
+        known = {comment: (state, reason) for _, state, reason, comment in _queue()}
         return {handle: self._status(handle, known.get(_id(handle))) for handle in handles}
 
-    def _status(self, handle: Handle, row: tuple[str, str, str] | None) -> Status:
+    def _status(self, handle: Handle, row: tuple[str, str] | None) -> Status:
         if row is None:
             return Status(_left(Path(handle.directory)))
-        _, word, reason = row
+        word, reason = row
         self._last[_id(handle)] = word
         state = STATES.get(word, State.RUNNING)
         shown = "" if reason in ("None", "(null)") else reason

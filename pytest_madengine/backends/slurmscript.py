@@ -6,13 +6,21 @@ import shlex
 from collections.abc import Iterable
 
 from pytest_madengine import assets
+from pytest_madengine.backends.containers import (
+    DEFAULT_PRESET,
+    JOB,
+    JOB_LABEL,
+    PLACES,
+    PRESETS,
+    PROJECT,
+    RUN_LABEL,
+    WORKSPACE,
+)
 from pytest_madengine.context.slurm import Slurm, directive
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.jobs.job import Job
 from pytest_madengine.launchers.base import quoted
 
-JOB, PROJECT, WORKSPACE = "/madengine/job", "/madengine/project", "/myworkspace"
-PRESETS = {"AMD": "docker/amd", "NVIDIA": "docker/nvidia"}
 OF_NODE = (
     *("NODE_LIST", "MASTER_ADDR", "MASTER_PORT", "NNODES", "WORLD_SIZE", "NPROC_PER_NODE", "GPUS_PER_NODE", "RANK"),
     *("NODE_RANK", "MAD_NODE_RANK", "MAD_TOTAL_NODES", "MAD_DEPLOYMENT_TYPE", "MAD_IN_SLURM_JOB", "MAD_SLURM_JOB_ID"),
@@ -48,7 +56,6 @@ def _job(job: Job, stated: Slurm) -> str:
         ],
         directory=str(job.directory),
         modules=stated.modules,
-        variables=[],
         prologue=stated.prologue,
         epilogue=stated.epilogue,
         nodes=nodes,
@@ -57,7 +64,6 @@ def _job(job: Job, stated: Slurm) -> str:
         gpus=len(job.devices.gpus),
         port=job.topology.master_port,
         image=job.image.reference if _contained(job, stated) and job.image else "",
-        step="",
     )
 
 
@@ -84,7 +90,7 @@ def _docker(job: Job) -> str:
     """The `docker run` of one node, as shell text: variables are exported there, and named here."""
     if job.image is None:
         raise InfrastructureError(f"{job.name}: a container needs an image")
-    preset = assets.preset(PRESETS.get(job.devices.vendor, "docker/amd"))
+    preset = assets.preset(PRESETS.get(job.devices.vendor, DEFAULT_PRESET))
     names = {*job.env, *job.secrets, *job.expressions, *OF_NODE}
     options = [
         *preset["options"],
@@ -93,9 +99,9 @@ def _docker(job: Job) -> str:
         *(f"--volume={m.source}:{m.target}{':ro' if m.read_only else ''}" for m in job.mounts),
         f"--workdir={WORKSPACE}",
         *(f"--env={name}" for name in sorted(names)),
-        *(f"--env={name}={value}" for name, value in _places().items()),
+        *(f"--env={name}={value}" for name, value in PLACES.items()),
         *(option for option in job.options if option != "--rm"),
-        *("--rm", "--init", "--entrypoint=bash", f"--label=madengine.run={job.run}", f"--label=madengine.job={job.id}"),
+        *("--rm", "--init", "--entrypoint=bash", f"--label={RUN_LABEL}={job.run}", f"--label={JOB_LABEL}={job.id}"),
     ]
     words = [
         "docker run",
@@ -108,10 +114,6 @@ def _docker(job: Job) -> str:
         shlex.join([job.image.reference, f"{JOB}/run.sh"]),
     ]
     return " ".join(words)
-
-
-def _places() -> dict[str, str]:
-    return {"MADENGINE_JOB": JOB, "MADENGINE_PROJECT": PROJECT, "MADENGINE_WORKSPACE": WORKSPACE}
 
 
 def _device_words(common: Iterable[str], vendor: str) -> list[str]:

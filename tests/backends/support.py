@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from pytest_madengine.backends.base import Backend, Handle, Outcome, State, Status
-from pytest_madengine.backends.docker import RUN_LABEL, DockerBackend
+from pytest_madengine.backends.containers import RUN_LABEL
+from pytest_madengine.backends.docker import DockerBackend
 from pytest_madengine.backends.fake import FakeBackend
 from pytest_madengine.backends.host import HostBackend
 from pytest_madengine.backends.processes import ID_VARIABLE
