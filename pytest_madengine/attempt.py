@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pytest_madengine.backends.base import Backend, Outcome
+from pytest_madengine.backends.base import Backend, Outcome, State
 from pytest_madengine.backends.facts import LOG
 from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
 from pytest_madengine.engine.board import Course
@@ -23,7 +23,8 @@ from pytest_madengine.images.supply import Want
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.job import Job
 from pytest_madengine.models.model import Model
-from pytest_madengine.results.common import Facts, columns, model_duration
+from pytest_madengine.results import selfmanaged
+from pytest_madengine.results.common import Facts, columns, hosts, model_duration
 from pytest_madengine.results.failures import classified
 from pytest_madengine.results.judge import Verdict, judge, single
 from pytest_madengine.results.perf import FAILURE, SKIPPED
@@ -72,6 +73,7 @@ class Attempt:
         self._image_made = False
         self._unpushed = ""
         self._unwatched = False
+        self._refused = False
         self._skipped_before: Result | None = None
         self._variant = variant
         self.past = None if session.settings.build_only else session.past.take(nodeid)
@@ -112,8 +114,8 @@ class Attempt:
         return self.model
 
     def backend(self, chosen: Backend) -> Backend:
-        """Where the job runs: a model that starts its own containers runs on the host."""
-        return self.session.backends["host"] if self.want.self_managed else chosen
+        """Where the job runs: on this machine, a model that starts its own containers runs in none."""
+        return self.session.backends["host"] if self.want.self_managed and not chosen.remote else chosen
 
     @property
     def want(self) -> Want:
@@ -125,7 +127,7 @@ class Attempt:
         want = self.want
         if self.session.settings.build_only or not want.self_managed:
             return chosen.containers and self.session.containers
-        return self.session.supply.concerns(want)
+        return self.session.supply.concerns(want) or (chosen.remote and self.session.containers)
 
     def make_image(self) -> Image:
         """The image that the model runs in; tried again where infrastructure fails, as often as the user allows.
@@ -203,7 +205,8 @@ class Attempt:
         if past is None or data is None:
             return None
         self._unwatched = True
-        self.job = Job.from_json(data, compose.secrets(self.model, self.session.jobs))
+        known = Job.from_json(data, compose.secrets(self.model, self.session.jobs))
+        self.job = replace(known, logins=compose.logins(known.image, self.session.jobs))
         self.image = self.job.image
         self.session.display.hide(self.job.secrets.values())
         handle = leftovers.handle_of(past, backend)
@@ -262,7 +265,7 @@ class Attempt:
     def retriable(self, result: Result) -> bool:
         """Whether the model is to be tried again; one that was lost while nobody watched is in any case."""
         unwatched, self._unwatched = self._unwatched, False
-        return result.failure is FailureClass.INFRASTRUCTURE and (unwatched or self.may_retry())
+        return result.failure is FailureClass.INFRASTRUCTURE and not self._refused and (unwatched or self.may_retry())
 
     def may_retry(self) -> bool:
         """Whether the user allows another try."""
@@ -279,9 +282,11 @@ class Attempt:
 
     def relaunch(self, flight: Flight) -> Flight:
         """Submit the job of a try that infrastructure failed once more, as a fresh job that avoids the node."""
-        node = flight.outcome.node if flight.outcome else ""
+        outcome = flight.outcome
+        ended = outcome is not None and outcome.state is State.EXITED
+        blamed = outcome.suspects or ((outcome.node,) if ended else ()) if outcome else ()
         pause = self.again()
-        avoid = (*flight.job.avoid, *([node] if node else []))
+        avoid = tuple(dict.fromkeys((*flight.job.avoid, *filter(None, blamed))))
         job = replace(flight.job, id=self._id(), directory=self.directory, avoid=avoid)
         return self.launch(job, flight.backend, pause)
 
@@ -322,6 +327,7 @@ class Attempt:
 
     def conclude(self, flight: Flight) -> Result:
         """The Result of a job that has landed."""
+        self._refused = flight.refused or bool(flight.outcome and flight.outcome.refused)
         if flight.outcome is None:
             result = self.failed(flight.error or "not submitted", FailureClass.INFRASTRUCTURE)
             log = self.directory / "run.log"
@@ -337,9 +343,13 @@ class Attempt:
         of_ranks = [path for folder in outcome.folders.values() for path in (folder / LOG, *folder.glob("artifacts/*"))]
         for path in (outcome.log, *outcome.artifacts.values(), *of_ranks):
             logscan.mask(path, masker)
-        measured = measure.measure(self.model, self.source, self.session.context, outcome)
-        verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, job.topology.nodes)
-        tail = logscan.tail(outcome.log) if verdict.reason else ()
+        places = selfmanaged.of_job(self.model, job)
+        measured = measure.measure(self.model, self.source, self.session.context, outcome, places)
+        ranks = 1 if job.self_managed else job.topology.nodes
+        verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, ranks)
+        folder = outcome.folders.get(verdict.rank)
+        log = folder / LOG if folder else outcome.log
+        tail = logscan.tail(log) if verdict.reason else ()
         return self._keep(
             Result(
                 id=job.id,
@@ -350,14 +360,18 @@ class Attempt:
                 reason=verdict.reason,
                 failure=self._class(verdict, tail, outcome),
                 duration=model_duration(outcome),
-                log=str(outcome.log),
+                log=str(log),
                 tail=tail,
+                notes=verdict.notes,
+                hosts=hosts(outcome, measured.hosts),
+                machine=dict(outcome.machine),
             )
         )
 
     def _class(self, verdict: Verdict, tail: tuple[str, ...], outcome: Outcome) -> FailureClass:
         rules = self.session.failure_rules
-        return classified(verdict.failure, verdict.reason, tail, outcome.exit_code, rules)
+        code = outcome.ranks.get(verdict.rank, outcome.exit_code)
+        return classified(verdict.failure, verdict.reason, tail, code, rules)
 
     def discard(self) -> None:
         """Leave no Result: the item needs no run of its own, or a later session gives it one."""
@@ -432,8 +446,9 @@ class Attempt:
             deployment=os.environ.get("MAD_DEPLOYMENT_TYPE", backend.deployment),
             launcher=launcher or backend.name,
             architecture=session.machine.architecture,
-            hostname=session.machine.hostname,
+            hostname="" if backend.remote else session.machine.hostname,
             environ=os.environ,
+            partition=self._variant.partition,
             image=self.image,
             job=self.job,
             outcome=outcome,

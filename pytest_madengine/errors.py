@@ -50,6 +50,10 @@ class InfrastructureError(MadengineError):
     """A machine, engine or filesystem failed under the model."""
 
 
+class RefusedError(InfrastructureError):
+    """A scheduler or engine will never give what was asked for: to ask again would change nothing."""
+
+
 class PushError(InfrastructureError):
     """An image was made and did not get to its registry.
 

@@ -205,7 +205,7 @@ def unwanted(want: Want, ours: Session) -> str:
 
 
 def _properties(given: Result, earlier: Sequence[Result]) -> list[tuple[str, str]]:
-    """What people read in JUnit: each row's value and unit, under the row's name where there are several.
+    """What people read in JUnit: each row's value and unit, under the row's name where there are several, and notes.
 
     Tries that infrastructure failed are told of as `attempt:1` and so on.
     """
@@ -216,7 +216,8 @@ def _properties(given: Result, earlier: Sequence[Result]) -> list[tuple[str, str
         for row, suffix in zip(given.rows, suffixes, strict=True)
         for key in ("performance", "metric")
     ]
-    return tries + [(name, value) for name, value in pairs if value]
+    notes = [("note", text) for text in given.notes]
+    return tries + [(name, value) for name, value in pairs if value] + notes
 
 
 def _session(request: pytest.FixtureRequest) -> Session:

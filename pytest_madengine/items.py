@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_madengine import session as sessions
+from pytest_madengine.context import presets
 from pytest_madengine.errors import UserError
 from pytest_madengine.fixtures import VARIANT, attempt_of, plain_errors
 from pytest_madengine.images import batch, dockerfile
@@ -57,6 +59,7 @@ class Variant:
         args: further arguments, from a tag.
         dockerfile: the item's Dockerfile where the card has several.
         architecture: the GPU architecture that its image is for, where the user names some.
+        partition: SLURM's partition that it runs in, where card or context names several.
         suffix: what stands in brackets behind the name.
     """
 
@@ -65,6 +68,7 @@ class Variant:
     args: str = ""
     dockerfile: Path | None = None
     architecture: str = ""
+    partition: str = ""
     suffix: str = ""
 
     @property
@@ -74,11 +78,18 @@ class Variant:
 
     def model(self) -> Model:
         """The card that is to run."""
-        return self.found.complete().with_args(self.args)
+        card = self.found.complete().with_args(self.args)
+        return in_partition(card, self.partition) if self.partition else card
 
     def more(self, suffix: str, **changes: Any) -> Variant:
         """A further variant of this one."""
         return replace(self, suffix="-".join(filter(None, [self.suffix, suffix])), **changes)
+
+
+def in_partition(card: Model, partition: str) -> Model:
+    """The card with this partition as its own: of several that the context names it runs in this one."""
+    others = {key: value for key, value in card.slurm.items() if key != "partitions"}
+    return card.model_copy(update={"slurm": {**others, "partition": partition}})
 
 
 def run_model(result: Result) -> None:
@@ -194,7 +205,8 @@ def register(config: pytest.Config, marks: Iterable[str]) -> None:
 def variants(found: list[Found], ours: sessions.Session) -> Iterator[Variant]:
     """The items of a file: each card plain and once more for every tag that adds arguments to it.
 
-    A card with several fitting Dockerfiles becomes one item for each, and so it does for GPU architectures.
+    A card with several fitting Dockerfiles becomes one item for each, and so it does for GPU architectures and for
+    partitions of a cluster.
     """
     named = [selection.Named(each.model.name, each.model.tags) for each in found]
     tags = selection.resolve(ours.tags, named)
@@ -202,7 +214,8 @@ def variants(found: list[Found], ours: sessions.Session) -> Iterator[Variant]:
     for each, name in zip(found, named, strict=True):
         matching = [tag for tag in tags if tag.matches(name)]
         for variant in _by_arguments(each, matching):
-            yield from images.split(variant)
+            for each_image in images.split(variant):
+                yield from _by_partition(each_image, ours)
 
 
 def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
@@ -219,6 +232,19 @@ def _by_arguments(found: Found, tags: list[selection.Tag]) -> Iterator[Variant]:
         )
 
 
+def _is_chosen(variant: Variant, ours: sessions.Session) -> bool:
+    return bool(variant.selected_by) or not ours.tags
+
+
+def _by_partition(variant: Variant, ours: sessions.Session) -> Iterator[Variant]:
+    """One variant for each partition that a model is to run in; what is wrong with its card is its item's matter."""
+    several: tuple[str, ...] = ()
+    if ours.target == "slurm" and not ours.settings.build_only and _is_chosen(variant, ours):
+        with suppress(UserError):
+            several = presets.partitions(variant.found.model, ours.context, variant.found.source)
+    yield from [variant.more(each, partition=each) for each in several] or [variant]
+
+
 class Images:
     """Splits variants by the images that are to be built, looking at each Dockerfile prefix once."""
 
@@ -231,8 +257,7 @@ class Images:
     def split(self, variant: Variant) -> Iterator[Variant]:
         """One variant for each image; the variant itself where no image is built, or but one."""
         found = variant.found
-        chosen = bool(variant.selected_by) or not self._ours.tags
-        if not (self._wanted and chosen and found.entry is None and found.model.dockerfile):
+        if not (self._wanted and _is_chosen(variant, self._ours) and found.entry is None and found.model.dockerfile):
             yield variant
             return
         paths = self._dockerfiles(found)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 POLL, GRACE = 0.05, 15.0
 """Seconds between asking builds to end, and until they are left to themselves."""
+ON_NODES = 100
+"""How many builds are in flight where a cluster does them: this machine only waits."""
 RAISED = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 """What cards, hooks and builds may raise: the item's own fixtures raise it again, where pytest expects it."""
 
@@ -32,7 +34,8 @@ class Makers:
 
     def __init__(self, ours: Session) -> None:
         self._ours = ours
-        jobs = ours.settings.build_jobs or max(1, (os.cpu_count() or 1) // 2)
+        here = max(1, (os.cpu_count() or 1) // 2)
+        jobs = ours.settings.build_jobs or (ON_NODES if ours.settings.build_on_compute else here)
         self._pool = ThreadPoolExecutor(jobs, "madengine-image")
         self._made: dict[Hashable, Future[Image]] = {}
 

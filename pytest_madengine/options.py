@@ -109,6 +109,17 @@ OPTIONS = (
     ),
     Option("--madengine-status", "show where a run stands (default: the latest) and leave", metavar="RUN", bare=LATEST),
     Option(
+        "--madengine-pack",
+        "on SLURM, run models that ask for the same one after another in N allocations (default: 1) at a time",
+        metavar="N",
+        bare="1",
+    ),
+    Option(
+        "--madengine-preflight",
+        "check the idle nodes of --target=slurm, show a table and leave: with 0 if all is well, else 1",
+        default=False,
+    ),
+    Option(
         "--madengine-build-only",
         "make the images of the models and write the manifest; run nothing",
         default=False,
@@ -152,9 +163,24 @@ OPTIONS = (
         metavar="REGISTRY",
     ),
     Option(
+        "--madengine-build-on-compute",
+        "build images on nodes of the SLURM cluster, which push them to --madengine-registry",
+        default=False,
+    ),
+    Option(
         "--madengine-use-image",
         "run this image and build none; auto: the one that each card names",
         metavar="IMAGE",
+    ),
+    Option(
+        "--madengine-reservation",
+        "run in this reservation of SLURM, whatever card and context say",
+        metavar="NAME",
+    ),
+    Option(
+        "--madengine-dry-run",
+        "show what would be handed over for each model, and contact nothing; -v: with the origin of each value",
+        default=False,
     ),
     Option("--madengine-live-output", "show what builds and models print, line by line", default=False),
     Option(
@@ -169,7 +195,9 @@ OPTIONS = (
     ),
 )
 
-WAKING = tuple(f"madengine_{name}" for name in ("tags", "resume", "build_only", "manifest", "batch_manifest"))
+WAKING = tuple(
+    f"madengine_{name}" for name in ("tags", "resume", "build_only", "manifest", "batch_manifest", "dry_run")
+)
 """Options that are about models whatever else is given."""
 INI_ENABLED = "madengine"
 INI_EXIT_CODES = "madengine_exit_codes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Show where a run stands, if that is what was asked for."""
+    """Show where a run stands, or how nodes are, if that is what was asked for."""
+    if config.option.madengine_preflight:
+        from pytest_madengine import nodecheck
+
+        return nodecheck.show(config)
     if config.option.madengine_status is None:
         return None
     from pytest_madengine import waking
@@ -155,9 +160,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Close with the table of models."""
     if _concerned():
-        from pytest_madengine import waking
+        from pytest_madengine import summary
 
-        waking.summary(terminalreporter, config)
+        summary.show(terminalreporter, config)
 
 
 def _concerned() -> bool:
@@ -165,13 +170,19 @@ def _concerned() -> bool:
     return not sys.modules.keys().isdisjoint(("pytest_madengine.waking", "pytest_madengine.session"))
 
 
-def pytest_madengine_backends() -> Mapping[str, Backend]:
+def pytest_madengine_backends(config: pytest.Config) -> Mapping[str, Backend]:
     """The built-in backends."""
+    from pytest_madengine import session
     from pytest_madengine.backends.docker import DockerBackend
     from pytest_madengine.backends.host import HostBackend
     from pytest_madengine.backends.slurm import SlurmBackend
+    from pytest_madengine.backends.slurmsteps import StepsBackend, inside
 
-    return {each.name: each for each in (DockerBackend(), HostBackend(), SlurmBackend())}
+    ours = session.of(config)
+    slurm = ours.context.slurm
+    steps = inside(os.environ) and (slurm is None or slurm.in_allocation == "steps")
+    on_slurm = StepsBackend(os.environ) if steps else SlurmBackend(ours.settings.pack)
+    return {each.name: each for each in (DockerBackend(), HostBackend(), on_slurm)}
 
 
 def pytest_madengine_launchers() -> Sequence[Launcher]:

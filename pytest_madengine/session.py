@@ -28,14 +28,16 @@ from pytest_madengine.engine.journal import Journal
 from pytest_madengine.engine.lane import Pace
 from pytest_madengine.engine.rundir import RunDirectory
 from pytest_madengine.errors import UserError, nearest
-from pytest_madengine.images import architecture, batch, manifestfile
+from pytest_madengine.images import architecture, batch, manifestfile, registry
 from pytest_madengine.images.batch import BatchEntry
 from pytest_madengine.images.build import Builder
 from pytest_madengine.images.image import Image
 from pytest_madengine.images.manifest import Manifest
+from pytest_madengine.images.oncompute import OnCompute
 from pytest_madengine.images.registry import Registries
 from pytest_madengine.images.supply import Orders, Supply
 from pytest_madengine.jobs import compose
+from pytest_madengine.jobs.job import Logins
 from pytest_madengine.launchers.base import Launcher
 from pytest_madengine.models import discovery, selection
 from pytest_madengine.models.model import Model
@@ -51,6 +53,14 @@ PACKAGE_MANAGERS = {
     "HOST_SLES": "/usr/bin/zypper",
     "HOST_AZURE": "/usr/bin/tdnf",
 }
+
+
+class UnmadeDirectory(RunDirectory):
+    """A run directory that is nowhere: its name, and those of jobs in it, stand for those that a run would have."""
+
+    def new_job(self, nodeid: str) -> Path:
+        """A folder named like the item, that nobody makes."""
+        return self.path / "jobs" / rundir.UNSAFE.sub("-", nodeid.rpartition("::")[2]).strip("-.")
 
 
 def of(config: pytest.Config) -> Session:
@@ -99,6 +109,8 @@ class Session:
     @cached_property
     def directory(self) -> RunDirectory:
         """The run directory, shared by all processes of the session."""
+        if self.settings.dry_run:
+            return UnmadeDirectory(runid.folder(self.config).with_name("RUN"))
         return RunDirectory.create(self.settings.start, runid.of(self.config))
 
     @cached_property
@@ -300,8 +312,14 @@ class Session:
             credentials=self.credentials,
             environ=os.environ,
             timeout=self.settings.timeout,
+            reservation=self.settings.reservation,
             remote=self.backends[self.target].remote,
+            logins=self._logins,
         )
+
+    def _logins(self, reference: str) -> Logins:
+        found = self.registries.logins([reference])
+        return Logins(tuple((login.server, login.username) for login in found), registry.variables(found))
 
     @cached_property
     def header(self) -> dict[str, object]:
@@ -330,9 +348,19 @@ class Session:
             batch=self.batch,
             architecture="" if self._machine_is_left_alone else self.machine.architecture,
             build_only=settings.build_only,
+            on_nodes=self.backends[self.target].remote,
+            ship_to=self._archives,
+            reservation=settings.reservation,
         )
-        builder = Builder(self.directory.images, self.registries, settings.no_cache, self.stopping)
+        kind = OnCompute if settings.build_on_compute else Builder
+        builder = kind(self.directory.images, self.registries, settings.no_cache, self.stopping)
         return Supply(orders, self.context, self.header, self.credentials, builder, self.registries)
+
+    @property
+    def _archives(self) -> Path | None:
+        """Where images lie that nodes can get from nowhere else; None where no model runs in one on a node."""
+        ships = self.backends[self.target].remote and self.containers and not self.settings.build_only
+        return self.directory.archives if ships else None
 
     @cached_property
     def registries(self) -> Registries:

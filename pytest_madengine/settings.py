@@ -16,9 +16,10 @@ MANIFEST = Path("build_manifest.json")
 FLAGS = {option.dest.removeprefix("madengine_"): option.flag for option in OPTIONS}
 EXCLUSIVE = (
     ("batch_manifest", ("tags", "manifest", "use_image")),
-    ("use_image", ("registry", "target_archs", "no_cache")),
-    ("manifest", ("build_only", "use_image", "registry", "target_archs", "no_cache")),
+    ("use_image", ("registry", "target_archs", "no_cache", "build_on_compute")),
+    ("manifest", ("build_only", "use_image", "registry", "target_archs", "no_cache", "build_on_compute")),
     ("build_only", ("detach",)),
+    ("dry_run", ("build_only", "detach", "preflight", "resume", "status")),
 )
 """Options that contradict each other; those of builds as in the wiki's table."""
 OF_BUILD_ONLY = ("manifest_output", "summary_output")
@@ -63,7 +64,11 @@ class Settings:
     no_cache: bool
     target_archs: tuple[str, ...]
     registry: str
+    build_on_compute: bool
     use_image: str
+    reservation: str
+    dry_run: bool
+    pack: int
     live_output: bool
 
 
@@ -109,7 +114,11 @@ def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
         no_cache=given.madengine_no_cache,
         target_archs=tuple(given.madengine_target_archs),
         registry=given.madengine_registry or "",
+        build_on_compute=given.madengine_build_on_compute,
         use_image=given.madengine_use_image or "",
+        reservation=given.madengine_reservation or "",
+        dry_run=given.madengine_dry_run,
+        pack=_count("pack", given.madengine_pack),
         live_output=given.madengine_live_output,
     )
 
@@ -128,9 +137,11 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     for one, others in EXCLUSIVE:
         for other in (name for name in others if values[one] and values[name]):
             yield f"{FLAGS[one]} and {FLAGS[other]} contradict each other: give one of them"
-    for name in ("use_image", "registry"):
+    for name in ("use_image", "registry", "reservation"):
         if values[name] == "":
             yield f"{FLAGS[name]}: is empty; leave it out or say which"
+    if not (values["reservation"] or "").isprintable():
+        yield f"{FLAGS['reservation']}: found {values['reservation']!r}; valid: one line of text"
 
 
 def _without_build_only(values: Mapping[str, Any]) -> Iterator[str]:
@@ -147,6 +158,13 @@ def _outputs(values: Mapping[str, Any], start: Path) -> Iterator[str]:
             yield f"{FLAGS[name]}: {values[name]} is for model cards; give another file"
     if summary and (start / summary).resolve() == (start / manifest).resolve():
         yield f"{FLAGS['summary_output']}: {summary} is the manifest's own file; give another"
+
+
+def _count(option: str, text: str | None) -> int:
+    """The value of an option that may stand without one; 0 where it is not given."""
+    if text is not None and not text.isdecimal():
+        raise pytest.UsageError(f"--madengine-{option}: found {text!r}; valid: a whole number, 1 or more")
+    return _at_least(option, int(text), 1) or 0 if text else 0
 
 
 def _at_least(option: str, value: int | None, least: int) -> int | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ from pytest_madengine import options, runid
 if TYPE_CHECKING:
     from pytest_madengine.reporting.recorder import Recorder
     from pytest_madengine.results.result import Result
-    from pytest_madengine.session import Session
 
 RECORDER = pytest.StashKey["Recorder"]()
 WRITTEN = pytest.StashKey[bool]()
@@ -31,8 +28,6 @@ CRASH = "???"
 """xdist's `when` for an item whose worker died."""
 WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 """Exit statuses of sessions that went through all their items."""
-OF_IMAGES = ("build_only", "batch_manifest", "no_cache", "target_archs", "registry", "use_image", "build_jobs")
-"""Settings that mean nothing where models run without images."""
 DIED = "the worker process that ran this item died"
 
 
@@ -42,17 +37,16 @@ def configure(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: wrong options or context, or no cards.
     """
-    from pytest_madengine import items, session
+    from pytest_madengine import checks, items, session
     from pytest_madengine.errors import UserError
 
     ours = session.of(config)
-    if ours.settings.detach and getattr(config.option, "dist", "no") != "no":
-        raise pytest.UsageError("--madengine-detach: this one process submits the jobs; leave -n and --dist out")
+    checks.refuse_workers(ours)
     try:
-        _check(ours)
+        checks.check(ours)
         settings = ours.settings
         named = config.args_source is pytest.Config.ArgsSource.ARGS
-        if (ours.tags or settings.manifest or settings.build_only) and not named:
+        if (ours.tags or settings.manifest or settings.build_only or settings.dry_run) and not named:
             config.args[:] = map(str, ours.files)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
@@ -60,51 +54,6 @@ def configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGTERM, _on_terminate)
         config.add_cleanup(lambda: _restore(before))
-
-
-def _check(ours: Session) -> None:
-    """Meet the user's mistakes, and a place that nothing can be written to, before anything is collected."""
-    from pytest_madengine.engine import rundir
-    from pytest_madengine.images import manifestfile
-    from pytest_madengine.reporting import perfcsv
-
-    _ = runid.of(ours.config)
-    if ours.settings.resume and not ours.is_worker:
-        ours.claim()
-    _ = ours.context, ours.target, ours.tags, ours.credentials, ours.target_archs
-    _check_images(ours)
-    if not ours.config.option.collectonly:
-        ours.require_secrets()
-        rundir.check(ours.settings.start)
-        if not ours.settings.build_only:
-            perfcsv.check(ours.settings.output)
-            return
-        manifestfile.check("--madengine-manifest-output", ours.settings.manifest_output)
-        if ours.settings.summary_output:
-            manifestfile.check("--madengine-summary-output", ours.settings.summary_output)
-
-
-def _check_images(ours: Session) -> None:
-    """Meet wishes for images that cannot be fulfilled.
-
-    Raises:
-        UserError: the target runs no images, the context names the only one there is, or a registry is no such thing.
-    """
-    from pytest_madengine.errors import UserError
-    from pytest_madengine.images import registry
-
-    settings = ours.settings
-    for name in filter(None, (settings.registry, *(wish.registry for wish in ours.batch))):
-        registry.checked(name)
-    asked = [flag for flag in OF_IMAGES if getattr(settings, flag)]
-    option = f"--madengine-{asked[0].replace('_', '-')}" if asked else ""
-    if asked and not ours.containers:
-        raise UserError(f"{option}: the target {ours.target} runs models without images; valid: --target=docker")
-    if ours.context.image and (asked != ["build_only"] if asked else settings.manifest):
-        raise UserError(
-            f"{option or '--madengine-manifest'}: the context names an image for all models (docker_image, "
-            "MAD_CONTAINER_IMAGE): leave one of the two out"
-        )
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -135,6 +84,8 @@ def header(config: pytest.Config) -> str:
     from pytest_madengine import session
 
     ours = session.of(config)
+    if ours.settings.dry_run:
+        return f"madengine: target {ours.target}, dry run: nothing is built or submitted"
     return f"madengine: target {ours.target}, run {runid.folder(config)}"
 
 
@@ -142,12 +93,18 @@ def run(session: pytest.Session) -> object:
     """Run the session's items where models run ahead of them; None leaves that to pytest."""
     config = session.config
     failed = session.testsfailed and not config.option.continue_on_collection_errors
-    if config.option.collectonly or options.given(config, "setuponly") or failed:
+    if config.option.collectonly or failed:
         return None
-    from pytest_madengine import loop, makers
+    if config.option.madengine_dry_run:
+        return _dry_run(session)
+    if options.given(config, "setuponly"):
+        return None
+    from pytest_madengine import checks, loop, makers
     from pytest_madengine import session as sessions
 
     ours = sessions.of(config)
+    if not ours.settings.build_only:
+        checks.check_items(session.items, ours)
     ours.open(loop.model_ids(session))
     if loop.wanted(session, ours):
         loop.Loop(session, ours).run()
@@ -155,6 +112,14 @@ def run(session: pytest.Session) -> object:
     if loop.alone(session, ours) and ours.containers:
         makers.Makers(ours).make_all(loop.ahead(session))
     return None
+
+
+def _dry_run(session: pytest.Session) -> bool:
+    from pytest_madengine import dryrun
+    from pytest_madengine import session as sessions
+
+    dryrun.run(session, sessions.of(session.config))
+    return True
 
 
 def show_status(config: pytest.Config) -> int:
@@ -254,12 +219,13 @@ def finish(session: pytest.Session) -> None:
 
 def _exit_code(session: pytest.Session, records: Recorder) -> int:
     """The contract of the replaced tool, by what went wrong first on a model's way."""
+    from pytest_madengine import session as sessions
     from pytest_madengine.results.result import FailureClass
 
     classes = {result.failure for result in records.results.values() if result.failed}
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR):
         return int(session.exitstatus)
-    if FailureClass.BUILD in classes or (classes and _makes_only_images(session.config)):
+    if FailureClass.BUILD in classes or (classes and sessions.of(session.config).settings.build_only):
         return BUILD_FAILED
     return RUN_FAILED if classes else OTHER_FAILURE
 
@@ -353,83 +319,3 @@ def _unknown(nodeid: str) -> Result:
     name = nodeid.rpartition("::")[2]
     rows = single({"model": name}, FAILURE)
     return Result(nodeid, nodeid, name, FAILURE, rows, DIED, FailureClass.INFRASTRUCTURE)
-
-
-def summary(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of models and everything that went wrong in recording."""
-    for error in config.stash.get(WORKER_ERRORS, []):
-        terminal.write_line(f"ERROR: {error}", red=True)
-    records = config.stash.get(RECORDER, None)
-    if _makes_only_images(config):
-        _images(terminal, config)
-    elif records and records.results:
-        from pytest_madengine.reporting.terminal import table
-
-        terminal.ensure_newline()
-        terminal.write_sep("=", "models")
-        for line, good in table(records.results.values()):
-            terminal.write_line(line, red=not good)
-    for line in _image_counts(config):
-        terminal.write_line(f"madengine: {line}")
-    for problem in records.problems if records else []:
-        terminal.write_line(f"ERROR: {problem}", red=True)
-    for line in _unfinished(config):
-        terminal.write_line(f"madengine: {line}")
-
-
-def _makes_only_images(config: pytest.Config) -> bool:
-    from pytest_madengine import session
-
-    return session.KEY in config.stash and session.of(config).settings.build_only
-
-
-def _images(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of images, where they are all that was wanted."""
-    from pytest_madengine import built, session
-
-    if not runid.folder(config).is_dir():
-        return
-    terminal.ensure_newline()
-    terminal.write_sep("=", "images")
-    for line, good in built.table(session.of(config)):
-        terminal.write_line(line, red=not good)
-
-
-def _image_counts(config: pytest.Config) -> Iterator[str]:
-    """How much building was to be done, and whether the manifest is a new one."""
-    from pytest_madengine import built, session
-
-    if session.KEY not in config.stash or not runid.folder(config).is_dir():
-        return
-    ours = session.of(config)
-    yield from filter(None, [built.counts(ours.directory)])
-    if WRITTEN in config.stash:
-        state = "written" if config.stash[WRITTEN] else "unchanged"
-        yield f"manifest: {ours.settings.manifest_output}, {state}"
-
-
-def _unfinished(config: pytest.Config) -> list[str]:
-    """What became of models that this session did not see through."""
-    from pytest_madengine import session
-
-    if session.KEY not in config.stash:
-        return []
-    ours = session.of(config)
-    lines = [f"cancelled: {', '.join(map(_title, ours.cancelled))}"] if ours.cancelled else []
-    lines += [f"left running: {', '.join(map(_title, ours.detached))}", _come_back(config)] if ours.detached else []
-    return lines + ([ours.journal.trouble] if ours.journal.trouble else [])
-
-
-def _title(nodeid: str) -> str:
-    return nodeid.rpartition("::")[2]
-
-
-def _come_back(config: pytest.Config) -> str:
-    """The command that takes a left run up again, without what is secret in it."""
-    from pytest_madengine import session
-    from pytest_madengine.secrets import Masker
-
-    context = session.of(config).context
-    given = [arg for arg in config.invocation_params.args if not str(arg).startswith("--madengine-detach")]
-    command = shlex.join(["pytest", *map(str, given), f"--madengine-resume={runid.of(config)}"])
-    return f"to come back: {Masker(context.secrets.values())(command)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
@@ -19,6 +20,7 @@ from pytest_madengine.images import engine
 if TYPE_CHECKING:
     from tests.backends.support import Bench, MortalEngine, Place, Submitter
     from tests.engines.cluster import Cluster
+    from tests.engines.kube import KubeCluster
     from tests.engines.registries import Images, Registry
 
 ENGINES = Path(__file__).parent / "engines"
@@ -28,6 +30,8 @@ NEEDS = {
     "requires_registry": "registry_program",
     "requires_docker": "docker_engine",
     "requires_slurm": "slurm_cluster",
+    "requires_kubernetes": "kube_cluster",
+    "requires_podman": "podman_storage",
 }
 """The fixture that makes what a marker asks for."""
 DEAD_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -39,7 +43,7 @@ pytest.register_assert_rewrite("tests.backends.contract", "tests.backends.suppor
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the engine to each test that is marked to need it, before its other fixtures."""
     for item in (item for item in items if isinstance(item, pytest.Function)):
-        if item.get_closest_marker("requires_registry"):
+        if any(item.get_closest_marker(each) for each in ("requires_registry", "requires_kubernetes")):
             item.add_marker("requires_docker")
         for marker, fixture in NEEDS.items():
             if item.get_closest_marker(marker):
@@ -53,6 +57,13 @@ def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Docker engine; gives the name of the image that tests build from."""
     _engine("docker", tmp_path_factory)
     return "madengine-test-base:latest"
+
+
+@pytest.fixture(scope="session")
+def podman_storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Podman; gives the shell text by which it finds the storage that is the tests' own."""
+    _engine("podman", tmp_path_factory)
+    return subprocess.run([ENGINES / "podman.sh", "env"], capture_output=True, check=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +122,30 @@ def slurm_cluster(
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     with cluster.alone() if wish.get("alone") else cluster.shared():
+        yield cluster
+
+
+@pytest.fixture
+def kube_cluster(
+    request: pytest.FixtureRequest,
+    docker_engine: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[KubeCluster]:
+    """A Kubernetes cluster, with a namespace of the test's own that KUBECONFIG names.
+
+    All tests share the cluster, so it is left as it was found. `requires_kubernetes(alone=True)` lets no other test use
+    it meanwhile, so that parts of it may be broken; `fake_nodes=40` runs the test's pods on so many pretended nodes.
+    """
+    from tests.engines.kube import KubeCluster
+
+    marker = request.node.get_closest_marker("requires_kubernetes")
+    wish = marker.kwargs if marker else {}
+    _engine("kubernetes", tmp_path_factory)
+    cluster = KubeCluster.of_this_machine(tmp_path_factory.mktemp("kube"), docker_engine)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.config))
+    held = cluster.alone() if wish.get("alone") else cluster.shared()
+    with contextlib.closing(cluster.api), held, cluster.with_fake_nodes(wish.get("fake_nodes", 0)):
         yield cluster
 
 

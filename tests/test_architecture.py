@@ -23,6 +23,7 @@ VALUES = {
     "models.selection",
     "context.layers",
     "context.context",
+    "context.kubernetes",
     "context.slurm",
     "images.architecture",
     "images.image",
@@ -30,6 +31,10 @@ VALUES = {
     "images.manifestcontent",
     "jobs.job",
     "backends.base",
+    "backends.health",
+    "backends.kubemanifest",
+    "backends.kubenames",
+    "backends.kubeoptions",
     "reporting.base",
     "launchers.*",
     "results.*",
@@ -39,6 +44,7 @@ PYTEST = {
     "plugin",
     "options",
     "settings",
+    "summary",
     "hookspecs",
     "runid",
     "items",
@@ -46,12 +52,15 @@ PYTEST = {
     "session",
     "attempt",
     "built",
+    "checks",
+    "dryrun",
     "makers",
     "waking",
     "display",
     "reporting.recorder",
     "reporting.reports",
     "loop",
+    "nodecheck",
 }
 """The only modules that know pytest. Every other one is an adapter: it may touch the world, but not pytest."""
 
@@ -68,7 +77,11 @@ ONLY_IN = {
     "tenacity": {"images.registry"},
 }
 SHARED = {
-    "backends": {"base", "containers", "facts", "processes", "slurmscript"},
+    "backends": {
+        *("base", "containers", "facts", "health", "preflight", "processes", "runtimes"),
+        *("kubemanifest", "kubenames", "kubeoptions", "kubescript"),
+        *("slurmfacts", "slurmpack", "slurmqueue", "slurmscript"),
+    },
     "launchers": {"base"},
     "reporting": {"base", "recorder", "status"},
 }

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pytest_madengine import attempt, options, settings, waking
+from pytest_madengine import attempt, checks, options, settings
 from pytest_madengine.context import machine
 from pytest_madengine.engine import journal
 from pytest_madengine.images import registry as registries
@@ -200,7 +200,7 @@ class TestContradictions:
         yard.shared("a")
         assert f"{FLAGS[name].flag} belongs to {BUILD}" in errors(yard.run(ALL, flag(name)))
 
-    @pytest.mark.parametrize("name", waking.OF_IMAGES)
+    @pytest.mark.parametrize("name", checks.OF_IMAGES)
     def test_of_images_and_a_target_without_them(self, yard: Yard, name: str) -> None:
         yard.shared("a")
         (yard.folder / "batch.json").write_text(BATCH)
@@ -209,7 +209,7 @@ class TestContradictions:
         assert f"{FLAGS[name].flag}: the target host runs models without images" in said
 
     @pytest.mark.parametrize("key", ["docker_image", "MAD_CONTAINER_IMAGE"])
-    @pytest.mark.parametrize("name", [*(name for name in waking.OF_IMAGES if name != "build_only"), "manifest"])
+    @pytest.mark.parametrize("name", [*(name for name in checks.OF_IMAGES if name != "build_only"), "manifest"])
     def test_of_an_image_for_all_and_wishes_for_others(self, yard: Yard, name: str, key: str) -> None:
         yard.shared("a")
         (yard.folder / "batch.json").write_text(BATCH)

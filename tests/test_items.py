@@ -284,6 +284,64 @@ def test_several_matching_dockerfiles_make_several_items(pytester: pytest.Pytest
     assert collected(pytester, "--madengine-tags=m", HOST) == ["models.json::m"]
 
 
+SLURM = "--target=slurm"
+
+
+def matrix(*partitions: str, **more: object) -> str:
+    given = {"container_runtime": "none", "partitions": list(partitions), **more}
+    return f"--madengine-context={json.dumps({'slurm': given})}"
+
+
+def test_several_partitions_make_several_items_on_a_cluster_alone(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("m"), card("own", slurm={"partitions": ["c"]}), card("fixed", slurm={"partition": "a"}))
+    tags = "--madengine-tags=all"
+    in_each = [f"models.json::{name}[{partition}]" for name in ("m", "own", "fixed") for partition in "ab"]
+    assert collected(pytester, tags, SLURM, matrix("a", "b")) == in_each
+    assert collected(pytester, tags, SLURM) == ["models.json::m", "models.json::own[c]", "models.json::fixed"]
+    plain = ["models.json::m", "models.json::own", "models.json::fixed"]
+    assert collected(pytester, tags, HOST, matrix("a", "b")) == plain
+    assert collected(pytester, tags, SLURM, '--madengine-context={"slurm": {"partition": "b"}}') == plain
+    assert collected(pytester, SLURM, matrix("a", "b"), "models.json::m[b]") == ["models.json::m[b]"]
+
+
+def test_partitions_stand_last_in_brackets_and_images_do_not_depend_on_them(pytester: pytest.Pytester) -> None:
+    docker = pytester.mkdir("docker")
+    for name in ("d.one", "d.two"):
+        (docker / f"{name}.Dockerfile").write_text("FROM scratch\n")
+    project(pytester.path, card("m", dockerfile="docker/d"), card("n"))
+    given = ["--madengine-tags=m:x=1", SLURM, matrix("p", "q", container_runtime="docker")]
+    images = ["x=1-d.one-gfx90a", "x=1-d.two-gfx90a"]
+    archs = "--madengine-target-archs=gfx90a"
+    in_each = [f"models.json::m[{image}-{partition}]" for image in images for partition in "pq"]
+    assert collected(pytester, *given, archs) == in_each
+    assert collected(pytester, *given, archs, BUILD) == [f"models.json::m[{image}]" for image in images]
+
+
+def test_what_is_wrong_with_a_cards_slurm_is_its_items_error(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("m", slurm={"partitons": ["a"]}))
+    result = pytester.runpytest("--madengine-tags=all", SLURM, matrix())
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*models.json:2: slurm.partitons (m): unknown key 'partitons'*mean 'partitions'?"])
+
+
+def test_a_test_names_one_of_several_partitions(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("m"))
+    pytester.makepyfile("import pytest\n@pytest.mark.madengine('m')\ndef test_it(result): pass")
+    result = pytester.runpytest(SLURM, matrix("a", "b"))
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["m: slurm.partitions names a, b, and a test runs its model once; valid: one of them*"])
+
+
+@pytest.mark.requires_slurm
+def test_a_model_has_a_row_for_each_partition_and_is_resumed_in_each(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("m"), script='echo "performance: 1 $SLURM_JOB_PARTITION"\n')
+    given = ["--madengine-tags=all", SLURM, matrix("main", "debug", exclusive=False, time=5, gpus_per_node=0)]
+    run_bare(pytester, *given).assert_outcomes(passed=2)
+    assert sorted(row["metric"] for row in rows(pytester.path / "perf.csv")) == ["debug", "main"]
+    run_bare(pytester, *given, "--madengine-resume").assert_outcomes(passed=2)
+    assert len(rows(pytester.path / "perf.csv")) == 2
+
+
 def test_last_failed_and_stepwise_know_models(pytester: pytest.Pytester) -> None:
     project(pytester.path, card("a"), card("b"), card("c"), b="exit 1\n")
     pytester.runpytest("--madengine-tags=all", HOST).assert_outcomes(passed=2, failed=1)

@@ -101,6 +101,9 @@ class Outcome:
         note: what the backend has to say, such as an out-of-memory kill.
         duration: seconds from start to end.
         ranks: exit code of each node's rank where a job has several; None for one that never finished.
+        suspects: nodes that may be to blame where the job was lost; of one that ended, `node` is.
+        refused: whether the backend will never run the job, as it stands.
+        machine: what was found out on the (first) node: vendor, gpus, architecture, product, toolkit, driver.
         folders: the folder of each rank, with its own log, phases and artifacts, where a job has several.
     """
 
@@ -115,6 +118,9 @@ class Outcome:
     duration: float = 0.0
     ranks: Mapping[int, int | None] = field(default_factory=dict)
     folders: Mapping[int, Path] = field(default_factory=dict)
+    suspects: tuple[str, ...] = ()
+    machine: Mapping[str, str] = field(default_factory=dict)
+    refused: bool = False
 
     def phase(self, name: str) -> Phase | None:
         """The step of that name."""

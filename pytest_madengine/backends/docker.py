@@ -12,19 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_madengine import assets, command
+from pytest_madengine import command
 from pytest_madengine.backends import facts
 from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
-from pytest_madengine.backends.containers import (
-    DEFAULT_PRESET,
-    JOB,
-    JOB_LABEL,
-    PLACES,
-    PRESETS,
-    PROJECT,
-    RUN_LABEL,
-    WORKSPACE,
-)
+from pytest_madengine.backends.containers import JOB, JOB_LABEL, PLACES, WORKSPACE, bind, options, preset
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images import engine
 from pytest_madengine.jobs.job import Devices, Job
@@ -68,32 +59,21 @@ class DockerBackend:
         """The `docker run` arguments; secrets are named there and travel in the client's environment."""
         if job.image is None:
             raise InfrastructureError(f"{job.name}: the docker target needs an image")
-        mounts = [
-            (str(job.directory), JOB),
-            (str(job.directory / facts.WORKSPACE), WORKSPACE),
-            (str(job.project), PROJECT),
-        ]
         owner = {"MADENGINE_OWNER": f"{os.getuid()}:{os.getgid()}"}
-        preset = assets.preset(PRESETS.get(job.devices.vendor or job.env.get("MAD_GPU_VENDOR", ""), DEFAULT_PRESET))
+        variables = {**job.env, **PLACES, **owner}
         request = [
-            *("docker", "run", *preset["options"]),
-            *(f"--device={device}" for device in preset["devices"] if Path(device).exists()),
+            *("docker", "run"),
+            *(f"--device={device}" for device in preset(job)["devices"] if Path(device).exists()),
             *_gpu_options(job.devices),
-            *([f"--cpuset-cpus={job.cpus}"] if job.cpus else []),
-            *(_bind(source, target) for source, target in mounts),
-            *(f"--volume={m.source}:{m.target}{':ro' if m.read_only else ''}" for m in job.mounts),
-            f"--workdir={WORKSPACE}",
-            *(
-                f"--env={name}={value}"
-                for name, value in {**job.env, **PLACES, **owner}.items()
-                if name not in job.secrets
+            *(bind(str(job.directory), JOB), bind(str(job.directory / facts.WORKSPACE), WORKSPACE)),
+            *options(
+                job,
+                [
+                    *(f"--env={name}={value}" for name, value in variables.items() if name not in job.secrets),
+                    *(f"--env={name}" for name in job.secrets),
+                ],
             ),
-            *(f"--env={name}" for name in job.secrets),
-            *(option for option in job.options if option != "--rm"),
-            # after the card's own options, so that these hold
-            *("--detach", "--init", "--entrypoint=bash", f"--name={job.id}"),
-            *(f"--label={RUN_LABEL}={job.run}", f"--label={JOB_LABEL}={job.id}"),
-            *(job.image.reference, f"{JOB}/{facts.SCRIPT}"),
+            *("--detach", "--init", f"--name={job.id}", job.image.reference, f"{JOB}/{facts.SCRIPT}"),
         ]
         return Plan(job, request, job.secrets)
 
@@ -254,14 +234,8 @@ def _take_over(directory: Path, attributes: Mapping[str, Any]) -> None:
     image = attributes.get("Image")
     if image:
         owner = f"{os.getuid()}:{os.getgid()}"
-        options = ["--rm", "--user=root", "--network=none", "--entrypoint=chown", _bind(str(directory), JOB)]
-        command.run(["docker", "run", *options, str(image), "-R", owner, JOB], seconds=600)
-
-
-def _bind(source: str, target: str) -> str:
-    """A mount of ours; `--volume` would stumble over a colon."""
-    quoted = source.replace('"', '""')
-    return f'--mount=type=bind,"source={quoted}",target={target}'
+        asked = ["--rm", "--user=root", "--network=none", "--entrypoint=chown", bind(str(directory), JOB)]
+        command.run(["docker", "run", *asked, str(image), "-R", owner, JOB], seconds=600)
 
 
 def _gpu_options(devices: Devices) -> list[str]:

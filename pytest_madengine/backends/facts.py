@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytest_madengine.backends.base import Outcome, Phase, State
@@ -17,6 +19,8 @@ LOG = "run.log"
 PHASES = "phases"
 SCRIPT = "run.sh"
 STARTED = "started"
+SUBMITTED = "submitted"
+"""Holds what a scheduler called the job."""
 WORKSPACE = "workspace"
 
 
@@ -32,6 +36,23 @@ def write_script(job: Job) -> Path:
 def began(directory: Path) -> bool:
     """Whether the job's script did anything, or the job was collected before it came to that."""
     return any((directory / name).exists() for name in (STARTED, EXIT_CODE, ENDED))
+
+
+def submitted(directory: Path) -> str:
+    """What a scheduler called the job when it took it; '' where it did not."""
+    return word(directory / SUBMITTED)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Let one process at a time hand over a job; a file system without locks lets all."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def left(directory: Path) -> State:
@@ -50,9 +71,9 @@ def outcome(
     shutil.rmtree(directory / WORKSPACE, ignore_errors=True)
     if not began(directory) and directory.is_dir():
         (directory / ENDED).touch()  # or nobody could tell that it was ever handed over
-    written = _text(directory / EXIT_CODE)
+    written = word(directory / EXIT_CODE)
     artifacts = directory / ARTIFACTS
-    steps = phases(_text(directory / PHASES))
+    steps = phases(word(directory / PHASES))
     return Outcome(
         state=state,
         exit_code=int(written) if written.removeprefix("-").isdecimal() else exit_code,
@@ -60,7 +81,7 @@ def outcome(
         artifacts={path.name: path for path in sorted(artifacts.iterdir())} if artifacts.is_dir() else {},
         phases=steps,
         node=node,
-        git_commit=_text(directory / "git_commit"),
+        git_commit=word(directory / "git_commit"),
         note=note,
         duration=duration or _span(steps),
     )
@@ -88,7 +109,8 @@ def _span(steps: Sequence[Phase]) -> float:
     return max((step.ended for step in steps), default=0.0) - min((step.started for step in steps), default=0.0)
 
 
-def _text(path: Path) -> str:
+def word(path: Path) -> str:
+    """What a file says; '' where there is none that can be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

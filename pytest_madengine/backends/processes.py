@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import platform
@@ -10,8 +9,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -40,10 +38,12 @@ class Processes:
 
     Attributes:
         name: of the backend; its handles carry it.
+        script: the file in a job's folder that is run.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, script: str = facts.SCRIPT) -> None:
         self.name = name
+        self.script = script
         self._codes: dict[Handle, int] = {}
         self._started: dict[Handle, float] = {}
         self._own: dict[str, Handle] = {}
@@ -66,20 +66,20 @@ class Processes:
             "MADENGINE_WORKSPACE": str(job.directory / facts.WORKSPACE),
             "MADENGINE_PROJECT": str(job.project),
         }
-        argv = ["bash", str(job.directory / facts.SCRIPT)]
+        argv = ["bash", str(job.directory / self.script)]
         return Plan(job, {"argv": argv, "environment": environment}, job.secrets)
 
     def submit(self, plan: Plan) -> Handle:
         """Start the process in a session of its own."""
         job = plan.job
         job.directory.mkdir(parents=True, exist_ok=True)
-        with _alone(job.directory):
+        with facts.alone(job.directory):
             return self.find({job.id: job.directory}).get(job.id) or self._start(plan)
 
     def _start(self, plan: Plan) -> Handle:
         facts.write_script(plan.job)
-        environment = {**os.environ, **plan.request["environment"], **plan.secrets}
-        process = command.start(plan.request["argv"], env=environment, directory=plan.job.directory)
+        argv = ["bash", str(plan.job.directory / self.script)]
+        process = command.start(argv, env=self._environment(plan), directory=plan.job.directory)
         _await_sight(process.pid, process.poll)
         handle = Handle(self.name, f"{process.pid}/{plan.job.id}", str(plan.job.directory))
         self._started[handle] = time.monotonic()
@@ -87,19 +87,23 @@ class Processes:
         threading.Thread(target=self._reap, args=(handle, process.wait), daemon=True).start()
         return handle
 
+    def _environment(self, plan: Plan) -> dict[str, str]:
+        """The whole environment of a job's process."""
+        return {**os.environ, **plan.request["environment"], **plan.secrets}
+
     def _reap(self, handle: Handle, wait: Callable[[], int]) -> None:
         self._codes[handle] = wait()
         self._wake()
 
     def find(self, folders: Mapping[str, Path]) -> Mapping[str, Handle]:
         """By the scripts that run, else by what they wrote."""
-        begun = {token: folder for token, folder in folders.items() if (folder / facts.SCRIPT).exists()}
+        begun = {token: folder for token, folder in folders.items() if (folder / self.script).exists()}
         own = {token: self._own[token] for token in begun if token in self._own}
         others = {token: folder for token, folder in begun.items() if token not in own}
         traces = {
             token for token, folder in others.items() if facts.began(folder)
         }  # before the look: it may just begin
-        running = _running_scripts(others)
+        running = _running_scripts({folder / self.script: token for token, folder in others.items()})
         return own | {
             token: Handle(self.name, f"{running.get(token, GONE)}/{token}", str(folder))
             for token, folder in others.items()
@@ -164,29 +168,17 @@ def _nothing() -> None:
     """Nobody wants to be woken."""
 
 
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Let one process at a time hand over a job; a file system without locks lets all."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _ended(handle: Handle, code: int) -> State:
     """How a job's script ended: one that a signal killed before it was done is lost."""
     return State.EXITED if code >= 0 else facts.left(Path(handle.directory))
 
 
-def _running_scripts(folders: Mapping[str, Path]) -> dict[str, int]:
-    """The process numbers of those jobs' scripts that run.
+def _running_scripts(files: Mapping[Path, str]) -> dict[str, int]:
+    """The process numbers of those jobs whose scripts run.
 
     A script leads its session; what it started and sent to another one carries its variables but has not its arguments.
     """
-    scripts = {os.path.realpath(folder / facts.SCRIPT): token for token, folder in folders.items()}
+    scripts = {os.path.realpath(file): token for file, token in files.items()}
     leaders = [process for process in psutil.process_iter() if _leads(process)] if scripts else []
     found = ((scripts.get(_script(process)), process.pid) for process in leaders)
     return {token: pid for token, pid in found if token}

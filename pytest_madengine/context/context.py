@@ -6,8 +6,18 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from pytest_madengine.context.kubernetes import ALIASES, Kubernetes
 from pytest_madengine.context.slurm import TRANSLATED, Slurm
 from pytest_madengine.errors import Fault, FaultsError, nearest
 from pytest_madengine.models.model import UNDISTRIBUTED, Distributed, Model
@@ -91,8 +101,8 @@ class Context(BaseModel):
     docker_mounts: Annotated[dict[str, str], BeforeValidator(_mounts)] = Field(default_factory=dict)
     docker_image: str | None = None
     container_image: str | None = Field(None, alias="MAD_CONTAINER_IMAGE")
-    k8s: dict[str, Any] | None = None
-    kubernetes: dict[str, Any] | None = None
+    k8s: Kubernetes | None = None
+    kubernetes: Kubernetes | None = None
     slurm: Slurm | None = None
     deploy: Literal["local", "docker", "host", "slurm", "k8s", "kubernetes"] | None = None
     distributed: Distributed = UNDISTRIBUTED
@@ -142,6 +152,18 @@ class Context(BaseModel):
             raise ValueError("MAD_SYSTEM_NGPUS as a whole number")
         return variables
 
+    @field_validator("kubernetes")
+    @classmethod
+    def _under_one_name(cls, pods: Kubernetes | None, info: ValidationInfo) -> Kubernetes | None:
+        if pods is not None and info.data.get("k8s") is not None:
+            raise ValueError("one of 'k8s' and 'kubernetes', which mean the same")
+        return pods
+
+    @property
+    def pods(self) -> Kubernetes | None:
+        """What Kubernetes is asked for, under either name."""
+        return self.k8s if self.k8s is not None else self.kubernetes
+
     @property
     def image(self) -> str | None:
         """The image to run instead of building one."""
@@ -161,7 +183,7 @@ class Context(BaseModel):
         """
         if self.deploy:
             return DEPLOYMENTS.get(self.deploy, self.deploy)
-        kubernetes = self.k8s is not None or self.kubernetes is not None
+        kubernetes = self.pods is not None
         if kubernetes and self.slurm is not None:
             valid = "one of them, 'deploy' or --target"
             raise FaultsError([Fault("context", "both 'k8s' and 'slurm' are given", valid)])
@@ -242,24 +264,7 @@ def _misplaced(key: str, value: object, known: set[str], where: Callable[[Path],
 
 OWNERS: dict[str, frozenset[str]] = {
     "slurm": frozenset([*Slurm.model_fields, *TRANSLATED]),
-    "k8s": frozenset(
-        [
-            "namespace",
-            "gpu_resource_name",
-            "image_pull_policy",
-            "kubeconfig",
-            "data_storage_class",
-            "storage_class",
-            "memory",
-            "memory_limit",
-            "cpu",
-            "cpu_limit",
-            "host_ipc",
-            "backoff_limit",
-            "node_selector",
-            "tolerations",
-        ]
-    ),
+    "k8s": frozenset([*Kubernetes.model_fields, *ALIASES]),
     "distributed": frozenset(Distributed.model_fields) - {"launcher", "primus"},
 }
 """Which object a key belongs to that people write at the top level."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,19 @@ from pytest_madengine.errors import Fault, FaultsError
 from pytest_madengine.validation import shown
 
 JSON_NAMES = {"true": True, "false": False, "null": None}
+TEXT = "tag:yaml.org,2002:str"
+CLOCK = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?$")
+"""What YAML 1.1 takes for a number whose digits count sixties; YAML 1.2 has dropped that."""
 VALID = 'an object as JSON or as a Python literal, such as \'{"docker_gpus": "0,1"}\''
+
+
+class Loader(yaml.SafeLoader):
+    """Plain data, in which 24:00:00 is the text that everybody means."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(TEXT, CLOCK), *known] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def inline(text: str, option: str) -> dict[str, Any]:
@@ -37,7 +50,7 @@ def file(path: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise FaultsError([Fault(str(path), f"cannot be read: {error}")]) from None
     except json.JSONDecodeError as error:

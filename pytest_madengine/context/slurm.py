@@ -226,9 +226,9 @@ class Slurm(BaseModel):
         nodelist: nodes that the job must have, in SLURM's notation.
         exclude: nodes that it must not have, in SLURM's notation.
         modules: environment modules, loaded in this order.
-        output_dir: where logs lie.
+        output_dir: a folder that gets a link to each job's folder, in which its logs lie.
         network_interface: for NCCL and Gloo, such as `ib0`.
-        shared_workspace: a folder that all nodes see.
+        shared_workspace: a folder that all nodes see, in which models run; else each runs on its node's own disk.
         results_dir: where a self-managed script leaves its perf.csv.
         options: further options of sbatch by their long names; True is one without a value, False leaves it out.
         prologue: shell commands before the model runs, once for a job.

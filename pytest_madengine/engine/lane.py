@@ -17,7 +17,7 @@ from pytest_madengine.backends.base import Backend, Handle, Outcome, State, Stat
 from pytest_madengine.engine import journal
 from pytest_madengine.engine.board import Phase
 from pytest_madengine.engine.journal import Journal
-from pytest_madengine.errors import MadengineError
+from pytest_madengine.errors import MadengineError, RefusedError
 from pytest_madengine.jobs.job import Job
 
 PHASES = {State.PENDING: Phase.PENDING, State.RUNNING: Phase.RUNNING}
@@ -56,6 +56,7 @@ class Flight:
         began: monotonic time when it was first seen running.
         outcome: what it gave; None where the backend failed it, or it was never submitted.
         error: what the backend did to it.
+        refused: whether to submit it again would change nothing.
         over: set when it has landed.
     """
 
@@ -68,6 +69,7 @@ class Flight:
     began: float | None = None
     outcome: Outcome | None = None
     error: str = ""
+    refused: bool = False
     over: threading.Event = field(default_factory=threading.Event)
     seen: Status | None = None
     silent_since: float | None = None
@@ -239,6 +241,7 @@ class Lane:
             with self._asking():
                 handle = self._backend.submit(self._backend.plan(flight.job))
         except BaseException as error:  # noqa: BLE001  # a backend is other people's code: whatever it raises ends one job
+            flight.refused = isinstance(error, RefusedError)
             self._fail(flight, f"not submitted: {_words(error)}")
             return
         if isinstance(handle, Handle) and all(isinstance(part, str) for part in handle.to_json().values()):

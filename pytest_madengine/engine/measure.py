@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,21 +14,32 @@ from pytest_madengine.backends.base import Outcome, State
 from pytest_madengine.context.context import Context
 from pytest_madengine.engine import logscan
 from pytest_madengine.models.model import Model, Source
-from pytest_madengine.results import aggregate, configs, errorscan, multiple
+from pytest_madengine.results import aggregate, configs, errorscan, multiple, selfmanaged
 from pytest_madengine.results.aggregate import Rank
-from pytest_madengine.results.judge import Measured
+from pytest_madengine.results.judge import Measured, rank_names
 
-HOST = "host"
-"""The file in a rank's folder that holds the name of its node."""
+HOST, MACHINE = "host", "machine"
+"""The files in a rank's folder that hold the name of its node, and NAME=VALUE lines on that node's GPUs."""
+ARCHITECTURE = re.compile(r"^architecture=(.+)$", re.MULTILINE)
 STATEMENT = re.compile(rb"performance:")
 LONGEST = 400
 """Bytes of a line that are looked at before and behind `performance:`."""
 
 
-def measure(model: Model, source: Source, context: Context, outcome: Outcome) -> Measured:
-    """What the run's log, its results CSV and its configuration file say; of a job of several ranks, all of theirs."""
+def measure(model: Model, source: Source, context: Context, outcome: Outcome, places: Sequence[str] = ()) -> Measured:
+    """What the run's log, its results CSV and its configuration file say; of a job of several ranks, all of theirs.
+
+    Args:
+        model: the card that ran.
+        source: where it stands.
+        context: the merged configuration.
+        outcome: what the run left.
+        places: where the job's shell looked for a perf.csv of the model's own; none where it did not.
+    """
     patterns = rules(model, context)
     measured = _of_ranks(model, patterns, outcome) if outcome.folders else _of_one(model, patterns, outcome)
+    if places:
+        measured = replace(measured, table=_own_table(model, outcome.artifacts, places), own=True, places=tuple(places))
     return replace(measured, configs=config_of(model, source))
 
 
@@ -43,30 +54,52 @@ def _of_one(model: Model, patterns: errorscan.Rules, outcome: Outcome) -> Measur
 
 
 def _of_ranks(model: Model, patterns: errorscan.Rules, outcome: Outcome) -> Measured:
+    left = {number: _left(folder) for number, folder in outcome.folders.items()}
     absent = {number: Rank() for number in outcome.ranks}
-    present = {number: _rank(model, patterns, folder) for number, folder in outcome.folders.items()}
-    return aggregate.combine({**absent, **present}, model.aggregate, model.multiple_results)
+    present = {number: _rank(model, patterns, each, outcome.folders[number]) for number, each in left.items()}
+    ranks = {**absent, **present}
+    found = aggregate.combine(ranks, model.aggregate, model.multiple_results)
+    return replace(
+        found,
+        notes=(*found.notes, *_unlike(outcome.folders, found.hosts)),
+        phases={number: each.phases for number, each in left.items()},
+        telling=_telling(ranks),
+    )
 
 
-def _rank(model: Model, patterns: errorscan.Rules, folder: Path) -> Rank:
+def _left(folder: Path) -> Outcome:
     """What one rank left in its folder, which may be anything down to nothing."""
     left = facts.outcome(folder, State.EXITED, exit_code=None, node="", duration=0.0)
-    if not left.log.is_file():
-        left = replace(left, phases=())
+    return left if left.log.is_file() else replace(left, phases=())
+
+
+def _telling(ranks: Mapping[int, Rank]) -> int:
+    """The first rank with an error, else the first one without a value."""
+    failed = [number for number, rank in ranks.items() if rank.error]
+    silent = [number for number, rank in ranks.items() if rank.performance is None and rank.table is None]
+    return min(failed or silent, default=0)
+
+
+def _unlike(folders: Mapping[int, Path], hosts: Mapping[int, str]) -> list[str]:
+    """Which ranks had which GPUs, where they were not the same."""
+    found: dict[str, list[int]] = {}
+    for number, folder in folders.items():
+        architecture = ARCHITECTURE.search(facts.word(folder / MACHINE))
+        found.setdefault(architecture[1] if architecture else "no known GPU", []).append(number)
+    sides = [f"{name} ({rank_names(ranks, hosts)})" for name, ranks in found.items()]
+    return [f"the ranks had different GPUs: {', '.join(sides)}"] if len(sides) > 1 else []
+
+
+def _rank(model: Model, patterns: errorscan.Rules, left: Outcome, folder: Path) -> Rank:
     measured = _of_one(model, patterns, left)
     return Rank(
-        host=_host(folder),
+        host=facts.word(folder / HOST),
         performance=measured.performance,
         unreadable=measured.unreadable,
         declared=_declared(left) if measured.performance else "",
         error=measured.error,
         table=measured.table if PurePosixPath(model.multiple_results).name in left.artifacts else None,
     )
-
-
-def _host(folder: Path) -> str:
-    path = folder / HOST
-    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 def _declared(outcome: Outcome) -> str:
@@ -110,9 +143,22 @@ def config_of(model: Model, source: Source) -> Any:
         return f"{found.name} cannot be read: {error}"
 
 
+def _own_table(model: Model, artifacts: Mapping[str, Path], places: Sequence[str]) -> multiple.Table | None:
+    """The results that were found in the first of these places that holds any; None where the log may say it."""
+    kept = [path for name, path in artifacts.items() if selfmanaged.KEPT.fullmatch(name)]
+    if kept:
+        return selfmanaged.joined([_read(path, f"{facts.ARTIFACTS}/{path.name}") for path in kept])
+    lost = f"the model wrote no {model.multiple_results} (multiple_results), nor results in {', '.join(places)}"
+    return multiple.Table(problem=lost) if model.multiple_results else None
+
+
 def _table(model: Model, artifacts: Mapping[str, Path]) -> multiple.Table:
     name = PurePosixPath(model.multiple_results).name
     if name not in artifacts:
         return multiple.Table(problem=f"the model wrote no {model.multiple_results} (multiple_results)")
-    with artifacts[name].open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return multiple.read(file, model.multiple_results)
+    return _read(artifacts[name], model.multiple_results)
+
+
+def _read(path: Path, name: str) -> multiple.Table:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return multiple.read(file, name)

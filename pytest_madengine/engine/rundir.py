@@ -28,6 +28,11 @@ def job_prefix(run_id: str) -> str:
     return f"madengine-{run_id}-"
 
 
+def archives_of(job: Path) -> Path:
+    """Where images lie as files, for all runs: beside those of the run that a job's folder is in."""
+    return job.parents[2].with_name("images")
+
+
 def check(place: Path) -> None:
     """Refuse a folder that no run directory can be made in.
 
@@ -74,6 +79,11 @@ class RunDirectory:
     def images(self) -> Path:
         """Build logs and outcomes."""
         return self.path / "images"
+
+    @property
+    def archives(self) -> Path:
+        """Images as files, of all runs."""
+        return archives_of(self.path / "jobs" / "any")
 
     @property
     def discovery(self) -> Path:

@@ -127,9 +127,13 @@ class Builder:
         """
         engine.require_buildx()
         build = self.prepared(recipe, doing)
+        return self.once(build, self._made)
+
+    def once(self, build: Build, make: Callable[[Build], Image]) -> Image:
+        """The image of a build as this session knows it already, else as `make` makes it; its outcome is noted."""
         build.folder.mkdir(parents=True, exist_ok=True)
         with locked(f"image-{build.content[:16]}", self.stopping):
-            return _recorded(build.record) or self._made(build)
+            return _recorded(build.record) or _noted(build, make)
 
     def prepared(self, recipe: Recipe, doing: Doing = _nobody) -> Build:
         """What a build of this recipe would be, the digests of its base images looked up.
@@ -138,7 +142,7 @@ class Builder:
             InfrastructureError: the engine or a base image is out of reach.
         """
         bases = self._bases(recipe, doing)
-        content = _content(recipe, {name: str(attributes["Id"]) for name, attributes in bases.items()})
+        content = content_of(recipe, {name: str(attributes["Id"]) for name, attributes in bases.items()})
         return Build(recipe, bases, content, self.records / f"{recipe.name}-{content[:12]}", doing)
 
     def _bases(self, recipe: Recipe, doing: Doing) -> dict[str, dict[str, Any]]:
@@ -152,14 +156,8 @@ class Builder:
     def _made(self, build: Build) -> Image:
         started = time.monotonic()
         known = None if self.afresh else engine.inspect(build.reference)
-        try:
-            attributes = known or self._buildx(build)
-        except BuildError as error:
-            build.record.write_text(json.dumps({"failure": error.to_json()}), encoding="utf-8")
-            raise
-        image = build.image(attributes) if known else build.image(attributes, time.monotonic() - started)
-        build.record.write_text(json.dumps(image.to_json()), encoding="utf-8")
-        return image
+        attributes = known or self._buildx(build)
+        return build.image(attributes) if known else build.image(attributes, time.monotonic() - started)
 
     def _buildx(self, build: Build) -> dict[str, object]:
         recipe = build.recipe
@@ -170,13 +168,13 @@ class Builder:
         argv = arguments(recipe, build.reference, build.dockerfile(), afresh=self.afresh)
         code = command.stream(argv, build.log, env=environment, mask=mask, line=build.tell)
         if code:
-            raise self._failure(build, code)
+            raise self.failure(build, code)
         attributes = engine.inspect(build.reference)
         if attributes is None:
             raise BuildError(f"{recipe.dockerfile}: built, but the engine does not have {build.reference}")
         return attributes
 
-    def _failure(self, build: Build, code: int) -> MadengineError:
+    def failure(self, build: Build, code: int) -> MadengineError:
         """What a build that ended with this exit code died of."""
         failure = _failure(build.recipe, build.log, code)
         if self.stopping.is_set():
@@ -288,9 +286,20 @@ def _locks() -> Path:
     raise InfrastructureError(f"no folder for locks can be made: tried {', '.join(filter(None, places))}")
 
 
-def _content(recipe: Recipe, bases: Mapping[str, str]) -> str:
+def content_of(recipe: Recipe, bases: Mapping[str, str]) -> str:
+    """Hash of all that a build depends on, `bases` being the digest of each external image by name."""
     folders = [recipe.context, *([recipe.tools] if recipe.tools else [])]
     return content_hash(recipe.dockerfile, folders, {**recipe.arguments, **recipe.secrets}, bases)
+
+
+def _noted(build: Build, make: Callable[[Build], Image]) -> Image:
+    try:
+        image = make(build)
+    except BuildError as error:
+        build.record.write_text(json.dumps({"failure": error.to_json()}), encoding="utf-8")
+        raise
+    build.record.write_text(json.dumps(image.to_json()), encoding="utf-8")
+    return image
 
 
 def _recorded(record: Path) -> Image | None:

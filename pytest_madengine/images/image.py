@@ -25,6 +25,8 @@ class Image:
         architecture: the GPU architecture that it was built for; '' where nobody says.
         registry_image: its name in a registry; '' where it is in none.
         registry_digest: the digest by which that registry knows it, `sha256:…`; '' where nobody asked.
+        archive: a file from which other machines load it; '' where they have another way to it, or need none.
+        on_compute: whether a node of a cluster built it, so that it is in its registry and perhaps nowhere else.
     """
 
     reference: str
@@ -41,6 +43,8 @@ class Image:
     architecture: str = ""
     registry_image: str = ""
     registry_digest: str = ""
+    archive: str = ""
+    on_compute: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `Image(**data)` takes back."""

@@ -99,7 +99,7 @@ def _card_content(card: Mapping[str, Any], image: Image) -> dict[str, Any]:
         "docker_image": image.reference,
         "docker_sha": image.base_digest,
         "build_duration": image.build_duration,
-        "built_on_compute": False,
+        "built_on_compute": image.on_compute,
     }
 
 

@@ -7,9 +7,9 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tenacity.nap import sleep_using_event
@@ -19,7 +19,7 @@ from pytest_madengine.context.credentials import DOCKERHUB
 from pytest_madengine.context.credentials import NAME as CREDENTIALS
 from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, nearest
 from pytest_madengine.images import engine
-from pytest_madengine.secrets import MASK, Masker
+from pytest_madengine.secrets import MASK, Masker, Secret
 
 T = TypeVar("T")
 
@@ -133,6 +133,19 @@ def _keys(reference: str) -> Iterator[str]:
     yield from HUB_NAMES[1:] if place == HUB else ()
 
 
+class Login(NamedTuple):
+    """Who logs in to a registry, which is called as images call it."""
+
+    place: str
+    username: str
+    password: Secret
+
+    @property
+    def server(self) -> str:
+        """The registry as `docker login` takes it; '' for Docker Hub."""
+        return "" if self.place == HUB else self.place
+
+
 class Registries:
     """The registries of one session. Any thread may push and pull.
 
@@ -185,6 +198,15 @@ class Registries:
         key = self._key(reference)
         login = {field: _text(self._credentials, key, field) for field in ("username", "password")} if key else None
         return self._at(reference, lambda _: engine.remote_digest(reference, login))
+
+    def logins(self, references: Iterable[str]) -> list[Login]:
+        """The logins that other machines need for these images, one for each registry that credential.json knows."""
+        found: dict[str, Login] = {}
+        for reference in references:
+            if key := self._key(reference):
+                username, password = (_text(self._credentials, key, field) for field in ("username", "password"))
+                found.setdefault(host(reference), Login(host(reference), username, Secret(password)))
+        return list(found.values())
 
     def environment(self) -> dict[str, str]:
         """Variables by which docker commands use the logins of this session; none where it has none."""
@@ -263,7 +285,7 @@ class _PrivateConfig:
     """
 
     def __init__(self) -> None:
-        users = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker").absolute()
+        users = _users()
         self._content = _configuration(users / "config.json")
         try:
             self._temporary = tempfile.TemporaryDirectory(prefix="madengine-docker-", ignore_cleanup_errors=True)
@@ -279,12 +301,43 @@ class _PrivateConfig:
         """Let the login for a server be written into this copy, not into the user's credential store."""
         file = self.folder / "config.json"
         config = json.loads(file.read_bytes() or "null") or self._content
-        config["credHelpers"] = {**(config.get("credHelpers") or {}), server: ""}
-        file.write_text(json.dumps(config), encoding="utf-8")
+        file.write_text(json.dumps(_keeping(config, [server])), encoding="utf-8")
 
     def remove(self) -> None:
         """Remove the copy; what it shares stays."""
         self._temporary.cleanup()
+
+
+def variables(logins: Sequence[Login]) -> dict[str, Secret]:
+    """What a script on another machine needs in its environment to log in with these.
+
+    Raises:
+        FaultsError: the user's docker configuration is none.
+    """
+    if not logins:
+        return {}
+    passwords = {f"MADENGINE_PASSWORD_{at}": login.password for at, login in enumerate(logins)}
+    return {**passwords, "MADENGINE_DOCKER_CONFIG": configuration(logins)}
+
+
+def configuration(logins: Iterable[Login]) -> Secret:
+    """The user's docker configuration, as the text of a copy that keeps these logins in itself.
+
+    Raises:
+        FaultsError: the user's configuration is none.
+    """
+    servers = [login.server or HUB_SERVER for login in logins]
+    return Secret(json.dumps(_keeping(_configuration(_users() / "config.json"), servers)))
+
+
+def _users() -> Path:
+    """Where the user's docker configuration is."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker").absolute()
+
+
+def _keeping(config: Mapping[str, Any], servers: Iterable[str]) -> dict[str, Any]:
+    """The configuration, whose logins for these servers go into no credential store."""
+    return {**config, "credHelpers": {**(config.get("credHelpers") or {}), **dict.fromkeys(servers, "")}}
 
 
 def _configuration(file: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from pytest_madengine.context import credentials
 from pytest_madengine.context.context import Context
 from pytest_madengine.engine.board import Phase, Progress
 from pytest_madengine.errors import BuildError, Fault, FaultsError, InfrastructureError, PushError, UserError
-from pytest_madengine.images import architecture, build, dockerfile, engine, registry
+from pytest_madengine.images import architecture, build, dockerfile, engine, oncompute, registry, shipping
 from pytest_madengine.images.batch import BatchEntry
 from pytest_madengine.images.build import Builder, Doing, Recipe
 from pytest_madengine.images.image import Image
 from pytest_madengine.images.manifest import Entry
+from pytest_madengine.images.oncompute import OnCompute
 from pytest_madengine.images.registry import Registries
 from pytest_madengine.models.model import Model, Source
 from pytest_madengine.models.selection import Named, Tag
@@ -66,6 +68,9 @@ class Orders:
         batch: wishes for single models.
         architecture: this machine's GPUs, for Dockerfiles that ask; '' where they are not to be looked at.
         build_only: whether images that are in a registry may stay there.
+        on_nodes: whether models run on nodes, which pull by themselves what is in a registry.
+        ship_to: a folder that nodes see too, for archives of images that no registry has; None where none are needed.
+        reservation: SLURM's, for builds on nodes; '' where none is given.
     """
 
     use_image: str = ""
@@ -73,6 +78,9 @@ class Orders:
     batch: Sequence[BatchEntry] = ()
     architecture: str = ""
     build_only: bool = False
+    on_nodes: bool = False
+    ship_to: Path | None = None
+    reservation: str = ""
 
 
 class Supply:
@@ -104,13 +112,19 @@ class Supply:
         self._registries = registries
 
     def image(self, want: Want, doing: Doing) -> Image:
-        """The image that a model runs in.
+        """The image that a model runs in, as the machine that runs it can have it.
 
         Raises:
             BuildError: the build failed.
             InfrastructureError: the engine or a registry is out of reach, or refuses.
             UserError: no Dockerfile fits, or none is named.
         """
+        image, folder = self._image(want, doing), self.orders.ship_to
+        if folder is None or want.self_managed or image.registry_image or not image.digest:
+            return image
+        return shipping.shipped(image, folder, self._builder, doing)
+
+    def _image(self, want: Want, doing: Doing) -> Image:
         if want.entry:
             image = _listed(want.entry)
             return image if want.self_managed else self._of_manifest(image, doing)
@@ -127,11 +141,13 @@ class Supply:
                 f"[{wish.index}].registry_image is one name, and {wish.model_name!r} is a tag of {want.model.name}; "
                 "valid: an entry for each model, or a registry"
             )
-        engine.client()
         if wish and not wish.build_new:
             return self._not_to_be_built(want, wish, doing)
+        if isinstance(self._builder, OnCompute):
+            return self._built_there(self._builder, want, wish, doing)
+        engine.client()
         image = self._builder.build(self.recipe(want), doing)
-        return self._pushed(image, self._remote(want, wish, image.reference), doing)
+        return self._pushed(image, self.remote_name(want, wish, image.reference), doing)
 
     def key(self, want: Want) -> Hashable:
         """What is equal for wishes that one image fulfils; a card that is at fault shares its error with no other."""
@@ -156,7 +172,7 @@ class Supply:
         given = self.orders.use_image or self._context.image or ""
         if given and given != AUTO:
             return given
-        own = want.model.docker_image or want.model.env_vars.get(NAME_VARIABLE, "")
+        own = self._own_name(want)
         if given == AUTO and not own:
             raise UserError(
                 f"{_place(want)}: --madengine-use-image=auto, and {want.model.name} names no image: set docker_image "
@@ -164,6 +180,12 @@ class Supply:
             )
         implicit = want.self_managed and not (self.orders.registry or self.wish(want.model))
         return own if given == AUTO or implicit else ""
+
+    def _own_name(self, want: Want) -> str:
+        """The image that the card names; where a name is all that is needed, the context's variable wins over it."""
+        stated = {**self._context.env_vars, **self._context.docker_env_vars} if want.self_managed else {}
+        named = stated.get(NAME_VARIABLE) or want.model.docker_image
+        return named or want.model.env_vars.get(NAME_VARIABLE, "")
 
     def concerns(self, want: Want) -> bool:
         """Whether a model that starts its own containers is to get an image's name."""
@@ -226,6 +248,8 @@ class Supply:
         return architecture.warnings(declared, target, recipe.title)
 
     def _of_manifest(self, image: Image, doing: Doing) -> Image:
+        if self.orders.on_nodes and image.registry_image:
+            return image if image.registry_digest else self._pinned(image)
         attributes = self._from_registry(image, doing) if image.registry_image else self._of_this_machine(image, doing)
         return replace(image, digest=str(attributes["Id"]), rocm_root=image.rocm_root or engine.rocm_root(attributes))
 
@@ -259,16 +283,33 @@ class Supply:
     def _named(self, want: Want, name: str, doing: Doing) -> Image:
         if want.self_managed:
             return Image(name)
-        attributes = self._local_or_pulled(name, doing)
-        return Image(name, digest=str(attributes["Id"]), rocm_root=engine.rocm_root(attributes))
+        if self.orders.on_nodes:
+            return self._named_for_nodes(name)
+        return _local(name, self._local_or_pulled(name, doing))
+
+    def _named_for_nodes(self, name: str) -> Image:
+        """An image that nodes pull; or one of this machine, if its registry has not the same by that name."""
+        if "@" in name or not _has_engine():
+            return self._pinned(Image(name))
+        found = engine.inspect(name)
+        image = _local(name, found) if found else Image(name)
+        digest = self._there_already(image, name) if found else ""
+        return image if found and not digest else self._pinned(image, digest)
+
+    def _pinned(self, image: Image, digest: str = "") -> Image:
+        """An image that nodes pull by digest; where no engine here says which, they compare what they got."""
+        name = image.registry_image or image.reference
+        digest = digest or name.partition("@")[2] or (self._registries.digest(name) if _has_engine() else "")
+        reference = f"{registry.repository(name)}@{digest}" if digest else name
+        return replace(image, reference=reference, registry_image=name, registry_digest=digest)
 
     def _not_to_be_built(self, want: Want, wish: BatchEntry, doing: Doing) -> Image:
         """The image that is there already: in a registry, else on this machine with the present content."""
         if wish.registry_image:
-            return self._known_to_registry(want, self._remote(want, wish, ""), doing)
+            return self._known_to_registry(want, self.remote_name(want, wish, ""), doing)
         recipe = self.recipe(want)
         known = self._builder.prepared(recipe, doing)
-        if remote := self._remote(want, wish, known.reference):
+        if remote := self.remote_name(want, wish, known.reference):
             return self._known_to_registry(want, remote, doing)
         found = engine.inspect(known.reference)
         if found is None:
@@ -280,14 +321,26 @@ class Supply:
         return known.image(found)
 
     def _known_to_registry(self, want: Want, remote: str, doing: Doing) -> Image:
-        digest = self._registries.digest(remote)
-        image = Image(f"{registry.repository(remote)}@{digest}", registry_image=remote, registry_digest=digest)
-        if self.orders.build_only or want.self_managed:
+        image = self._pinned(Image(remote), "" if self.orders.on_nodes else self._registries.digest(remote))
+        if self.orders.build_only or self.orders.on_nodes or want.self_managed:
             return image
         attributes = self._from_registry(image, doing)
         return replace(image, digest=str(attributes["Id"]), rocm_root=engine.rocm_root(attributes))
 
-    def _remote(self, want: Want, wish: BatchEntry | None, local: str) -> str:
+    def _built_there(self, builder: OnCompute, want: Want, wish: BatchEntry | None, doing: Doing) -> Image:
+        """The image that a node builds; where models run here it is pulled."""
+        recipe = self.recipe(want)
+        planned = builder.planned(recipe)
+        remote = self.remote_name(want, wish, planned.reference)
+        with self._name_locked(remote) as record:
+            self._claim(Image(planned.reference, digest=planned.content), remote, record)
+        slurm = oncompute.request(want.model, self._context, want.source, self.orders.reservation)
+        image = builder.build_there(recipe, remote, slurm, doing)
+        if self.orders.build_only or self.orders.on_nodes or want.self_managed:
+            return image
+        return replace(image, digest=str(self._from_registry(image, doing)["Id"]))
+
+    def remote_name(self, want: Want, wish: BatchEntry | None, local: str) -> str:
         """The name to push an image under; '' where it stays here."""
         if wish and wish.registry_image:
             variant = [f"ci-{build.name_of(want.dockerfile)}" if want.dockerfile else "", want.architecture]
@@ -298,14 +351,21 @@ class Supply:
     def _pushed(self, image: Image, remote: str, doing: Doing) -> Image:
         if not remote:
             return image
-        name = f"push-{hashlib.sha256(remote.encode()).hexdigest()[:16]}"
-        with build.locked(name, self._builder.stopping):
-            self._claim(image, remote, self._builder.records / name)
+        with self._name_locked(remote) as record:
+            self._claim(image, remote, record)
             digest = self._there_already(image, remote)
             if not digest:
                 doing(Progress(Phase.PUSHING, remote))
                 digest = self._push(image, remote)
         return replace(image, registry_image=remote, registry_digest=digest)
+
+    @contextmanager
+    def _name_locked(self, remote: str) -> Iterator[Path]:
+        """Let only one thread and process deal with a name in a registry; gives the file for what it stands for."""
+        name = f"push-{hashlib.sha256(remote.encode()).hexdigest()[:16]}"
+        self._builder.records.mkdir(parents=True, exist_ok=True)
+        with build.locked(name, self._builder.stopping):
+            yield self._builder.records / name
 
     def _claim(self, image: Image, remote: str, record: Path) -> None:
         """Let a name in a registry stand for one image in this session.
@@ -340,6 +400,19 @@ def _listed(entry: Entry) -> Image:
     if entry.image is None:
         raise BuildError(f"the manifest has no image of {entry.card.name}: {entry.error}")
     return entry.image
+
+
+def _local(name: str, attributes: Mapping[str, Any]) -> Image:
+    """An image of this machine."""
+    return Image(name, digest=str(attributes["Id"]), rocm_root=engine.rocm_root(attributes))
+
+
+def _has_engine() -> bool:
+    try:
+        engine.client()
+    except InfrastructureError:
+        return False
+    return True
 
 
 def _tagged(name: str, variant: str) -> str:

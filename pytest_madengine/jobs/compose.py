@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_madengine import assets
+from pytest_madengine.backends import runtimes
 from pytest_madengine.context import credentials, presets
 from pytest_madengine.context.context import Context, Script, parse_gpus
 from pytest_madengine.context.machine import Machine
@@ -17,15 +19,15 @@ from pytest_madengine.context.presets import Merged
 from pytest_madengine.engine.rundir import job_prefix
 from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, UserError, nearest
 from pytest_madengine.images.image import Image
-from pytest_madengine.jobs.job import Devices, Job, Mount
-from pytest_madengine.launchers.base import PORT, Launcher, Topology
+from pytest_madengine.jobs.job import Devices, Job, Logins, Mount
+from pytest_madengine.launchers.base import CUDA, PORT, ROCR, Launcher, Topology
 from pytest_madengine.models.model import Model, Source
+from pytest_madengine.results import selfmanaged
 from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
 
 DEFAULT_TIMEOUT = 7200
-RUNTIMES = ("docker", "none")
-UNHEEDED = ("partitions", "output_dir", "results_dir", "shared_workspace", "auto_cleanup_nodes")
-"""Keys of `slurm` whose effect this version lacks."""
+OWN_PORTS = 20_000
+"""From here on, below those that systems give out by themselves, 10,000 ports are for jobs that share nodes."""
 PASSED_ON = (
     *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
     *(
@@ -42,6 +44,11 @@ PASSED_ON = (
 """Variables of the user's shell that reach the model, as the replaced tool lets them."""
 
 
+def _none(_: str) -> Logins:
+    """Nobody has to log in."""
+    return Logins()
+
+
 @dataclass(frozen=True)
 class Session:
     """What all jobs of a session share.
@@ -54,6 +61,8 @@ class Session:
         credentials: credential.json with the environment's overrides.
         environ: the environment of the user's shell.
         timeout: `--madengine-timeout`, None when not given.
+        reservation: `--madengine-reservation`, '' when not given.
+        logins: those that other machines need to pull an image.
         remote: whether jobs run on nodes of a cluster, and nothing of this machine counts.
     """
 
@@ -64,7 +73,9 @@ class Session:
     credentials: Mapping[str, Any] = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
     timeout: float | None = None
+    reservation: str = ""
     remote: bool = False
+    logins: Callable[[str], Logins] = field(default=_none, repr=False)
 
 
 def job(model: Model, source: Source, image: Image | None, directory: Path, session: Session) -> Job:
@@ -78,7 +89,7 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     if model.data:
         raise UserError(f"{model.name}: data {model.data!r}: data providers do not run in this version")
     launcher = launcher_of(model, session)
-    merged = presets.for_model(model, session.context, source) if session.remote else None
+    merged = presets.for_model(model, session.context, source, session.reservation) if session.remote else None
     devices = _of_nodes(merged, session.machine) if merged else _devices(model, session)
     topology = _on_nodes(merged, model, launcher) if merged else _topology(model, session, launcher, devices)
     credential = credentials.of(model, session.credentials)
@@ -86,12 +97,13 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     options = _launcher_options(model, context)
     launch = (launcher or session.launchers["torchrun"]).environment(topology, options)
     variables = _environment(model, session, image, devices, merged)
-    variables = variables if merged else {**launch, **variables}
+    variables = {**({} if merged else launch), **variables, **_image_of_containers(model, launcher, image, merged)}
+    prepare = launcher.prepare(topology, options) if launcher and merged else ""
     return Job(
         id=job_id(session.run, directory),
         run=session.run,
         name=model.name,
-        script=_script(model, context, credential, launcher.prepare(topology, options) if launcher and merged else ""),
+        script=_script(model, context, credential, prepare, _places(model, launcher, merged)),
         directory=directory,
         project=source.root,
         env={name: value for name, value in variables.items() if not is_secret(name)},
@@ -110,9 +122,24 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
         cpus=context.docker_cpus or "",
         options=_options(model),
         topology=topology,
+        self_managed=bool(launcher and launcher.self_managed),
+        logins=logins(image, session),
+        **(_for_cluster(merged, launcher or session.launchers["torchrun"], devices) if merged else {}),
         expressions={name: value for name, value in launch.items() if merged and name not in variables},
-        cluster=merged.slurm.model_dump(mode="json", exclude_unset=True) if merged else {},
     )
+
+
+def _for_cluster(merged: Merged, launcher: Launcher, devices: Devices) -> dict[str, Any]:
+    return {
+        "cluster": merged.slurm.model_dump(mode="json", exclude_unset=True),
+        "visible_devices": _visible_devices(launcher, devices),
+    }
+
+
+def logins(image: Image | None, session: Session) -> Logins:
+    """Those that nodes need for the image, if they pull it."""
+    pulled = session.remote and image is not None and not image.archive
+    return session.logins(image.registry_image or image.reference) if pulled and image else Logins()
 
 
 def secrets(model: Model, session: Session) -> dict[str, Secret]:
@@ -227,39 +254,67 @@ def _of_nodes(merged: Merged, machine: Machine) -> Devices:
     return Devices(machine.vendor, tuple(range(merged.slurm.gpus_per_node or 0)))
 
 
+def _visible_devices(launcher: Launcher, devices: Devices) -> tuple[str, ...]:
+    """The variables by which a model on a node sees its GPUs, the one that looks at the hardware itself first."""
+    lowest = CUDA if devices.vendor == "NVIDIA" else ROCR
+    return tuple(sorted(launcher.visible_devices_of(devices.vendor), key=lambda name: name != lowest))
+
+
 def _on_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> Topology:
     """The nodes that the scheduler gives.
 
     Raises:
+        FaultsError: the card has options that the container runtime has not.
         UserError: they are fewer than the launcher needs.
     """
-    nodes, distributed = merged.slurm.nodes, merged.distributed
-    _refuse_unbuilt(merged, model, launcher)
-    if launcher and launcher.least_nodes > nodes:
-        raise UserError(
-            f"{model.name}: the launcher {launcher.name} needs at least {launcher.least_nodes} nodes, "
-            f"slurm.nodes is {nodes}"
-        )
+    distributed = merged.distributed
+    options = f"{model.name}: additional_docker_run_options"
+    runtimes.check_options(_options(model), merged.slurm.container_runtime, options)
+    _require_one_partition(merged, model)
+    _require_nodes(merged, model, launcher)
     processes = distributed.nproc_per_node or max(1, merged.slurm.gpus_per_node or 0)
-    return Topology.of_cluster(nodes, processes, distributed.port or distributed.master_port or PORT)
+    return Topology.of_cluster(merged.slurm.nodes, processes, _port(merged, model))
 
 
-def _refuse_unbuilt(merged: Merged, model: Model, launcher: Launcher | None) -> None:
-    """Refuse what this version would not heed.
+def _port(merged: Merged, model: Model) -> int:
+    """The rendezvous port; where nobody states one and jobs may share nodes, one that other models hardly have."""
+    stated = merged.distributed.port or merged.distributed.master_port
+    by_preset = merged.origins.get("distributed.port", "").startswith("presets/")
+    if stated and not (by_preset and not merged.slurm.exclusive):
+        return stated
+    return PORT if merged.slurm.exclusive else OWN_PORTS + zlib.crc32(model.name.encode()) % 10_000
+
+
+def check_nodes(model: Model, source: Source, session: Session) -> None:
+    """Meet a model that asks for fewer nodes than its launcher needs, before anything is submitted.
 
     Raises:
-        UserError: the card or the context asks for it.
+        UserError: it does, or its `slurm` or launcher is wrong.
     """
-    if launcher and launcher.self_managed:
-        raise UserError(f"{model.name}: the launcher {launcher.name} does not run on SLURM in this version")
-    if merged.slurm.container_runtime not in RUNTIMES:
+    launcher = launcher_of(model, session)
+    if session.remote and launcher and launcher.least_nodes > 1:
+        _require_nodes(presets.for_model(model, session.context, source, session.reservation), model, launcher)
+
+
+def _require_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> None:
+    if launcher and launcher.least_nodes > merged.slurm.nodes:
         raise UserError(
-            f"{model.name}: slurm.container_runtime {merged.slurm.container_runtime!r} is not in this version; "
-            f"valid: {', '.join(RUNTIMES)}"
+            f"{model.name}: the launcher {launcher.name} needs at least {launcher.least_nodes} nodes, "
+            f"slurm.nodes is {merged.slurm.nodes}"
         )
-    keys = [key for key in UNHEEDED if getattr(merged.slurm, key)]
-    if keys:
-        raise UserError(f"{model.name}: slurm.{keys[0]} is not heeded in this version: leave it out")
+
+
+def _require_one_partition(merged: Merged, model: Model) -> None:
+    """Meet a test that asks for a model of which its file makes several items.
+
+    Raises:
+        UserError: nobody says in which partition the model is to run.
+    """
+    if several := merged.slurm.partitions:
+        raise UserError(
+            f"{model.name}: slurm.partitions names {', '.join(several)}, and a test runs its model once; "
+            "valid: one of them as the card's slurm.partition, or slurm.partition in place of slurm.partitions"
+        )
 
 
 def _environment(
@@ -276,7 +331,13 @@ def _environment(
     if merged is None:
         return {**passed, **facts, **stated}
     of_nodes = {name: value for name, value in facts.items() if not name.startswith("MAD_SYSTEM_")}
-    return {**_of_presets(merged), **of_nodes, **stated}
+    return {**_of_presets(merged), **of_nodes, **_of_launcher(model, session, merged), **stated}
+
+
+def _of_launcher(model: Model, session: Session, merged: Merged) -> dict[str, str]:
+    launcher = launcher_of(model, session)
+    named = {"MAD_LAUNCHER_TYPE": launcher.name} if launcher else {}
+    return {"DISTRIBUTED_BACKEND": merged.distributed.backend, **named}
 
 
 def _of_presets(merged: Merged) -> dict[str, str]:
@@ -292,6 +353,31 @@ def _image_name(image: Image | None) -> dict[str, str]:
     """The name by which other nodes can get the image; one that was built and pushed nowhere has none."""
     named = image and (image.registry_image or (image.reference if not image.content else ""))
     return {"DOCKER_IMAGE_NAME": named} if named else {}
+
+
+def _image_of_containers(
+    model: Model, launcher: Launcher | None, image: Image | None, merged: Merged | None
+) -> dict[str, str]:
+    """What a script that starts its own containers is told of their image, whatever card and context call it.
+
+    Raises:
+        UserError: the nodes cannot have it.
+    """
+    if image is None or not (launcher and launcher.self_managed):
+        return {}
+    if merged and image.content and not image.registry_image:
+        raise UserError(
+            f"{model.name} starts its own containers, and its image {image.reference} is on this machine alone; "
+            "valid: an image in a registry, as by --madengine-registry or --madengine-use-image"
+        )
+    return {"DOCKER_IMAGE_NAME": image.registry_image or image.reference}
+
+
+def _places(model: Model, launcher: Launcher | None, merged: Merged | None) -> tuple[str, ...]:
+    """Where the results of a script may stand that starts its own containers."""
+    if not (launcher and launcher.self_managed):
+        return ()
+    return selfmanaged.places(model, merged.slurm.results_dir if merged else None, on_cluster=merged is not None)
 
 
 def _launcher_options(model: Model, context: Context) -> dict[str, Any]:
@@ -313,12 +399,18 @@ def _facts(model: Model, session: Session, image: Image | None, devices: Devices
         "MAD_MODEL_NAME": model.name,
         "JENKINS_BUILD_NUMBER": session.environ.get("BUILD_NUMBER", "0"),
     }
-    if machine.vendor == "AMD":
-        override = context.docker_env_vars.get("MAD_ROCM_PATH")
-        facts["ROCM_PATH"] = override or (image.rocm_root if image else "") or "/opt/rocm"
+    if machine.vendor == "AMD" and (root := _rocm_root(context, image)):
+        facts["ROCM_PATH"] = root
     if model.multiple_results:
         facts["MAD_OUTPUT_CSV"] = model.multiple_results
     return facts
+
+
+def _rocm_root(context: Context, image: Image | None) -> str:
+    """Where ROCm is for the model; '' for an image that only nodes have seen, which says so itself."""
+    stated = context.docker_env_vars.get("MAD_ROCM_PATH") or (image.rocm_root if image else "")
+    unseen = bool(image and image.registry_image and not image.digest)
+    return stated or ("" if unseen else "/opt/rocm")
 
 
 def _options(model: Model) -> tuple[str, ...]:
@@ -329,7 +421,9 @@ def _options(model: Model) -> tuple[str, ...]:
         raise FaultsError([Fault(place, str(error), "closed quotes, as in a shell")]) from None
 
 
-def _script(model: Model, context: Context, credential: Mapping[str, Any], launch: str = "") -> str:
+def _script(
+    model: Model, context: Context, credential: Mapping[str, Any], launch: str = "", places: Sequence[str] = ()
+) -> str:
     return assets.render(
         "job/run.sh.j2",
         name=model.name,
@@ -343,6 +437,7 @@ def _script(model: Model, context: Context, credential: Mapping[str, Any], launc
         post_scripts=_steps("post_script", context.post_scripts),
         command=command(model, context),
         launch=launch,
+        places=[selfmanaged.words(place) for place in places],
     )
 
 

@@ -31,6 +31,19 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Logins:
+    """Who logs in where nodes pull images.
+
+    Attributes:
+        names: registry (as `docker login` takes it; '' for Docker Hub) and user of each.
+        variables: what the nodes' scripts see of it and models do not: the passwords, in the order of the names.
+    """
+
+    names: tuple[tuple[str, str], ...] = ()
+    variables: Mapping[str, Secret] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of one model.
 
@@ -49,6 +62,10 @@ class Job:
         avoid: host names of nodes on which earlier attempts failed; targets of one node have no choice.
         expressions: variables whose values the shell of each node expands.
         cluster: what the scheduler is told: the context's section of its name.
+        self_managed: whether the script starts its own containers: it runs once, on the first node, bare.
+        logins: for the registry of the image.
+        visible_devices: the variables that show the model its GPUs; the first names those that the scheduler granted,
+            the others count from 0 within them. Empty where nothing is to be set.
     """
 
     id: str
@@ -69,9 +86,12 @@ class Job:
     avoid: tuple[str, ...] = ()
     expressions: Mapping[str, str] = field(default_factory=dict)
     cluster: Mapping[str, Any] = field(default_factory=dict)
+    self_managed: bool = False
+    visible_devices: tuple[str, ...] = ()
+    logins: Logins = Logins()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the values of secrets; see `from_json`."""
+        """Plain data without secrets and logins; see `from_json`."""
         plain = {
             "directory": str(self.directory),
             "project": str(self.project),
@@ -81,7 +101,7 @@ class Job:
             "devices": asdict(self.devices),
             "topology": asdict(self.topology),
         }
-        return {**vars(self), **plain}
+        return {name: value for name, value in {**vars(self), **plain}.items() if name != "logins"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], secrets: Mapping[str, Secret]) -> Job:
@@ -96,6 +116,7 @@ class Job:
             "options": tuple(data["options"]),
             "topology": Topology(**data["topology"]),
             "avoid": tuple(data["avoid"]),
+            "visible_devices": tuple(data["visible_devices"]),
         }
         return cls(**{**data, **made})
 

@@ -86,6 +86,8 @@ class Model(BaseModel):
         default_factory=lambda: UNDISTRIBUTED
     )
     slurm: dict[str, Any] = Field(default_factory=dict)
+    k8s: dict[str, Any] = Field(default_factory=dict)
+    kubernetes: dict[str, Any] = Field(default_factory=dict)
     env_vars: EnvVars = Field(default_factory=dict)
     log_error_pattern_scan: Switch = None
     log_error_patterns: Patterns | None = None

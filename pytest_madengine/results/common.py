@@ -20,6 +20,7 @@ class Facts:
         launcher: the launcher's name, or the backend's word for none.
         architecture: the GPU's.
         environ: the user's shell, for CI's build number and pipeline.
+        partition: of the item, where a model is run in several; it tells their rows apart.
     """
 
     deployment: str
@@ -27,6 +28,7 @@ class Facts:
     architecture: str
     environ: Mapping[str, str]
     hostname: str = ""
+    partition: str = ""
     image: Image | None = None
     job: Job | None = None
     outcome: Outcome | None = None
@@ -35,7 +37,7 @@ class Facts:
 def columns(model: Model, facts: Facts) -> dict[str, str]:
     """The row of an item so far, as text."""
     card = {
-        "model": model.name,
+        "model": f"{model.name}[{facts.partition}]" if facts.partition else model.name,
         "n_gpus": str(model.n_gpus),
         "training_precision": model.training_precision,
         "args": model.args,
@@ -67,6 +69,12 @@ def model_duration(outcome: Outcome) -> float:
     return phase.ended - phase.started
 
 
+def hosts(outcome: Outcome, known: Mapping[int, str]) -> tuple[str, ...]:
+    """The node of each rank, in their order; '' where it is not known."""
+    ranks = sorted({*outcome.ranks, *outcome.folders, *known})
+    return tuple(known.get(rank, "") for rank in ranks) or tuple(filter(None, [outcome.node]))
+
+
 def _of_image(image: Image | None) -> dict[str, str]:
     if image is None:
         return {}
@@ -91,4 +99,5 @@ def _of_outcome(outcome: Outcome | None) -> dict[str, str]:
     if outcome is None:
         return {}
     columns = {"git_commit": outcome.git_commit, "test_duration": seconds(model_duration(outcome))}
-    return columns | ({"machine_name": outcome.node} if outcome.node else {})
+    found = {"machine_name": outcome.node, "gpu_architecture": outcome.machine.get("architecture", "")}
+    return columns | {name: value for name, value in found.items() if value}

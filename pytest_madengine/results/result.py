@@ -42,8 +42,11 @@ class Result:
         failure: whose fault that is.
         rows: one or more; a failed item has one too.
         duration: seconds that the model's script ran.
-        log: path of the run's (or the failed build's) log; '' when there is none.
+        log: path of the run's (or the failed build's) log, of several ranks that of one that failed; '' without one.
         tail: the last lines of that log.
+        notes: what was decided without being asked for, and what else the user should know.
+        hosts: the node of each rank, in their order; '' where it is not known.
+        machine: what was found out on the first node: vendor, gpus, architecture, product, toolkit, driver.
     """
 
     id: str
@@ -56,6 +59,9 @@ class Result:
     duration: float = 0.0
     log: str = ""
     tail: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    machine: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -115,5 +121,5 @@ class Result:
         data = json.loads(text)
         data["rows"] = tuple(Row(**row) for row in data["rows"])
         data["failure"] = FailureClass(data["failure"])
-        data["tail"] = tuple(data["tail"])
-        return cls(**data)
+        texts = {name: tuple(data.get(name, ())) for name in ("tail", "notes", "hosts")}
+        return cls(**{**data, **texts})

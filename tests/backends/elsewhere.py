@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 from pytest_madengine.images import engine
 from pytest_madengine.jobs.job import Job
-from tests.backends.support import PLACES, SOCKET, Bench
+from tests.backends.support import PLACES, SLURM, SOCKET, Bench
 
 NOBODY = 65534
+BARE = {"slurm": {**SLURM.context["slurm"], "container_runtime": "none"}}
+"""On nodes, where nobody may use the engine."""
 
 
 def main() -> None:
     """Do what the command line says; the answer is one line of JSON."""
     place, folder, run_id, mode, script, directory = sys.argv[1:]
     bench = Bench(PLACES[place], Path(folder), run_id=run_id)
-    job = bench.job(script, directory=Path(directory) if directory else None)
+    context = BARE if (place, mode) == ("slurm", "plain") else None
+    job = bench.job(script, directory=Path(directory) if directory else None, context=context)
     answer = bench.submit(job).to_json() if mode == "hold" else _plain(bench, job)
     print(json.dumps(answer), flush=True)  # noqa: T201
     if mode == "hold":
@@ -47,11 +51,22 @@ def _plain(bench: Bench, job: Job) -> dict[str, object]:
 
 
 def _become_nobody(folder: Path) -> None:
+    if "SLURM_CONF" in os.environ:
+        _open_cluster(folder)
     for path in (folder, *folder.rglob("*")):
         os.lchown(path, NOBODY, NOBODY)
     os.setgroups([SOCKET.stat().st_gid] if SOCKET.exists() else [])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
+
+
+def _open_cluster(folder: Path) -> None:
+    """Let nobody use root's cluster: by a copy of its configuration, and a second name of the socket that it says."""
+    text = Path(os.environ["SLURM_CONF"]).read_text(encoding="utf-8")
+    (socket,) = re.findall(r"^AuthInfo=socket=(.*)$", text, re.MULTILINE)
+    os.link(socket, folder / "munge.socket")
+    (folder / "slurm.conf").write_text(text.replace(socket, str(folder / "munge.socket")), encoding="utf-8")
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from pytest_madengine.backends.docker import DockerBackend
 from pytest_madengine.backends.fake import FakeBackend
 from pytest_madengine.backends.host import HostBackend
 from pytest_madengine.backends.processes import ID_VARIABLE
+from pytest_madengine.backends.slurm import SlurmBackend
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.machine import Machine
 from pytest_madengine.engine.rundir import RunDirectory
+from pytest_madengine.images import engine
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.job import Job
@@ -37,6 +39,8 @@ from pytest_madengine.models.model import Model, Source
 ROOT = Path(__file__).parents[2]
 SOCKET = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
 BASE_IMAGE = "madengine-test-base:latest"
+SIGNALS = ".signals"
+"""A folder of the project, which every node sees: a model waits for `$MADENGINE_PROJECT/$GO`."""
 LONG = 60.0
 """Seconds after which something that never happens is a failure; nothing waits this long when all is well."""
 
@@ -63,6 +67,12 @@ def processes(run: str) -> list[str]:
     ]
 
 
+def queued(run: str) -> list[str]:
+    """The jobs of a run that are in SLURM's queue, and their containers."""
+    listed = subprocess.run(["squeue", "--noheader", "--format=%k"], capture_output=True, check=True, text=True)
+    return [job for job in listed.stdout.split() if run in job] + containers(run)
+
+
 @dataclass(frozen=True)
 class Place:
     """A backend under test.
@@ -71,22 +81,32 @@ class Place:
         backend: makes a fresh one, as a new session in that folder would.
         held: names what the backend still holds for jobs of a run.
         image: what its jobs run in; None where it needs none.
+        context: what its jobs' contexts say beside a test's.
     """
 
     name: str
     backend: Callable[[Path], Backend]
     held: Callable[[str], list[str]]
     image: Image | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 HOST = Place("host", lambda _: HostBackend(), processes)
 DOCKER = Place("docker", lambda _: DockerBackend(), containers, Image(BASE_IMAGE))
 FAKE = Place("fake", lambda folder: FakeBackend(folder / "fake"), processes)
-PLACES = {place.name: place for place in (HOST, DOCKER, FAKE)}
+SLURM = Place(
+    "slurm",
+    lambda _: SlurmBackend(),
+    queued,
+    Image(BASE_IMAGE),
+    {"slurm": {"exclusive": False, "gpus_per_node": 0, "time": "00:10:00", "enable_node_check": False}},
+)
+PLACES = {place.name: place for place in (HOST, DOCKER, FAKE, SLURM)}
 EACH = [
     pytest.param(HOST, id="host"),
     pytest.param(DOCKER, id="docker", marks=pytest.mark.requires_docker),
     pytest.param(FAKE, id="fake"),
+    pytest.param(SLURM, id="slurm", marks=[pytest.mark.requires_slurm, pytest.mark.requires_docker]),
 ]
 """The parameters of what every backend must do."""
 
@@ -173,7 +193,7 @@ class Bench:
         self.backend = self.fresh_backend()
         self.backend.watch(self.woken.set)
         self.project = self.folder / "project"
-        self.project.mkdir(exist_ok=True)
+        (self.project / SIGNALS).mkdir(parents=True, exist_ok=True)
         self.directory = RunDirectory.create(self.folder, self.run_id)
         self.nap = f"7200.{secrets.randbelow(10**9):09}"
 
@@ -193,24 +213,32 @@ class Bench:
         **card: Any,
     ) -> Job:
         """The job of a card named `model` whose scripts folder is `scripts/model` unless it says otherwise."""
-        model = Model(**{"name": "model", "scripts": "scripts/model", **card})
+        directory = directory or self.directory.new_job("model")
+        signal = {"GO": f"{SIGNALS}/{directory.name}"}
+        variables = {**signal, **card.pop("env_vars", {})}
+        model = Model(**{"name": "model", "scripts": "scripts/model", "env_vars": variables, **card})
         if script:
             write(self.project / model.scripts_folder / model.entry, script)
         session = compose.Session(
             run=self.run_id,
-            context=Context(**(context or {})),
+            context=Context(**{**self.place.context, **(context or {})}),
             machine=Machine("testhost"),
             launchers={launcher.name: launcher for launcher in torchrun.LAUNCHERS},
             credentials=credentials or {},
             environ=environ or {},
             timeout=limit,
+            remote=self.backend.remote,
         )
         source = Source(self.project / "models.json", 1, self.project)
+        image = self.place.image
+        if image and self.backend.remote:
+            known = engine.inspect(image.reference)
+            image = replace(image, digest=known["Id"] if known else "")
         return compose.job(
             model.model_copy(update={"n_gpus": 0}),
             source,
-            self.place.image,
-            directory or self.directory.new_job(model.name),
+            image,
+            directory,
             session,
         )
 
@@ -219,6 +247,10 @@ class Bench:
         handle = self.backend.submit(self.backend.plan(job))
         self.submitted.append(handle)
         return handle
+
+    def go(self, handle: Handle) -> None:
+        """Let a waiting model go on."""
+        (self.project / SIGNALS / Path(handle.directory).name).touch()
 
     def says(self, handle: Handle, word: str) -> bool:
         """Whether the job's log holds a word by now."""
@@ -231,6 +263,10 @@ class Bench:
     def status(self, handle: Handle) -> Status:
         """What the backend says of one job."""
         return self.backend.states([handle])[handle]
+
+    def until_running(self, handle: Handle) -> None:
+        """Return when the job runs; where a scheduler decides, it may wait a while."""
+        until(lambda: self.state(handle) is State.RUNNING)
 
     def state(self, handle: Handle) -> State:
         """Where one job stands."""

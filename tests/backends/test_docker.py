@@ -19,7 +19,7 @@ from pytest_madengine.backends.base import Handle, State
 from pytest_madengine.errors import InfrastructureError
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs.job import Job
-from tests.backends.contract import COUNT, WAIT_FOR_GO, go, runs
+from tests.backends.contract import COUNT, WAIT_FOR_GO, runs
 from tests.backends.support import DOCKER, ROOT, Bench, MortalEngine, Place, text, until, write
 
 pytestmark = pytest.mark.requires_docker
@@ -101,7 +101,7 @@ class TestContainersOfOtherClients:
         again = bench.fresh_backend()
         assert again.submit(again.plan(job)) == handle
         assert bench.state(handle) is State.RUNNING
-        go(handle)
+        bench.go(handle)
         assert bench.finish(handle).exit_code == 3
         assert runs(bench) == 1
 
@@ -125,7 +125,7 @@ class TestContainersOfOtherClients:
         assert handle
         bench.submitted.append(handle)
         assert bench.submit(job) == handle
-        go(handle)
+        bench.go(handle)
         assert bench.finish(handle).exit_code == 3
         assert runs(bench) == 1
 
@@ -283,5 +283,5 @@ class TestAnEngineThatGoesAway:
         mortal_engine.start()
         assert find(handle) == {handle.token: handle}
         assert bench.state(handle) is State.RUNNING
-        go(handle)
+        bench.go(handle)
         assert bench.finish(handle).exit_code == 3

@@ -10,7 +10,7 @@ import pytest
 from pytest_madengine.backends.base import State
 from pytest_madengine.backends.processes import GONE
 from pytest_madengine.errors import InfrastructureError
-from tests.backends.contract import KILL_THE_JOB, WAIT_FOR_GO, go
+from tests.backends.contract import KILL_THE_JOB, WAIT_FOR_GO
 from tests.backends.support import HOST, Bench, Place, Submitter, text, until, write
 
 
@@ -49,7 +49,7 @@ def test_a_job_whose_script_is_over_is_found_without_a_process(bench: Bench) -> 
     job = bench.job(f"setsid sleep {bench.nap} &\n{WAIT_FOR_GO}exit 3\n")
     submitted = bench.submit(job)
     until(bench.sleeping)
-    go(submitted)
+    bench.go(submitted)
     bench.await_end(submitted)
     handle = bench.find(job)
     assert handle == replace(submitted, token=f"{GONE}/{job.id}")
@@ -89,7 +89,7 @@ def test_the_end_of_a_strange_process_is_seen_where_the_system_does_not_announce
     handle = submitter.submit(WAIT_FOR_GO)
     assert bench.state(handle) is State.RUNNING
     bench.woken.clear()
-    go(handle)
+    bench.go(handle)
     assert bench.woken.wait(5)
     bench.await_end(handle)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pytest_madengine.backends.base import State
-from pytest_madengine.backends.slurm import HOPELESS, STATES
+from pytest_madengine.backends import slurm
+from pytest_madengine.backends.base import Handle, Outcome, State
+from pytest_madengine.backends.slurm import SlurmBackend
 from tests.backends.support import until
 from tests.cards import PASSES, card, project, rows, run_bare, statuses
 from tests.engines.cluster import Cluster
@@ -89,44 +92,131 @@ class TestFailures:
         result.stdout.fnmatch_lines(["wide: rank 1 on node* (exit code 3) of 2 failed*"])
         assert statuses(pytester.path / "perf.csv") == {"wide": "FAILURE"}
 
+
+def job_of(cluster: Cluster, folder: Path, script: str) -> str:
+    """The number of a job that this backend's script could be, but for its comment."""
+    (folder / "job.sh").write_text(f"#!/bin/bash\n{script}\n")
+    number = cluster.text("sbatch", "--parsable", "--output=/dev/null", str(folder / "job.sh"))
+    cluster.jobs.append(number)
+    return number
+
+
+def on_record(cluster: Cluster, number: str, word: str) -> None:
+    """Return when the accounts tell all of a job; they lag behind the controller."""
+    asked = ("sacct", "-nXP", f"--jobs={number}", "--format=State,SubmitLine")
+    until(lambda: word in (said := cluster.text(*asked)) and said.endswith("job.sh"))
+
+
+def seen(handle: Handle) -> tuple[State, Outcome]:
+    """What a fresh backend says of a job."""
+    backend = SlurmBackend()
+    return backend.states([handle])[handle].state, backend.collect(handle)
+
+
+class TestJobsThatLeftTheQueue:
+    """Nothing in it has their comment."""
+
+    @pytest.mark.requires_slurm(accounting=True)
+    def test_accounts_tell_how_they_ended(self, tmp_path: Path, slurm_cluster: Cluster) -> None:
+        number = job_of(slurm_cluster, tmp_path, "sleep 600")
+        slurm_cluster.text("scancel", number)
+        on_record(slurm_cluster, number, "CANCELLED")
+        state, outcome = seen(Handle("slurm", f"{number}/nobody", str(tmp_path)))
+        assert (state, outcome.note) == (State.LOST, "cancelled in SLURM by somebody else")
+
+    @pytest.mark.requires_slurm(accounting=True)
+    def test_accounts_of_another_job_of_that_number_do_not_count(self, tmp_path: Path, slurm_cluster: Cluster) -> None:
+        number = job_of(slurm_cluster, tmp_path, "sleep 600")
+        slurm_cluster.text("scancel", number)
+        on_record(slurm_cluster, number, "CANCELLED")
+        (tmp_path / "own").mkdir()
+        state, outcome = seen(Handle("slurm", f"{number}/nobody", str(tmp_path / "own")))
+        assert (state, outcome.note) == (State.LOST, "its script did not come to its end")
+
+    @pytest.mark.requires_slurm
+    @pytest.mark.parametrize(("files", "state"), [(["exit_code"], State.EXITED), ([], State.LOST)])
+    def test_without_accounts_the_folder_tells(self, tmp_path: Path, files: list[str], state: State) -> None:
+        for name in files:
+            (tmp_path / name).write_text("3\n")
+        assert seen(Handle("slurm", "999999/nobody", str(tmp_path)))[0] is state
+
+    @pytest.mark.requires_slurm
+    def test_they_are_given_a_while_to_come_back(
+        self, tmp_path: Path, slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        number = slurm_cluster.submit("exec sleep 600", tmp_path / "out", f"--comment={tmp_path.name}")
+        handle, backend = Handle("slurm", f"{number}/{tmp_path.name}", str(tmp_path)), SlurmBackend()
+        until(lambda: backend.states([handle])[handle].state is State.RUNNING)
+        slurm_cluster.text("scontrol", "update", f"jobid={number}", "comment=gone")
+        assert backend.states([handle])[handle].state is State.RUNNING
+        monkeypatch.setattr(slurm, "PATIENCE", 0.0)
+        assert backend.states([handle])[handle].state is State.LOST
+        assert slurm_cluster.state(number) == "RUNNING"
+
+
+@pytest.fixture
+def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Handle]:
+    """A job of one node in a SLURM that says no more than a word and a reason."""
+
+    def says(word: str, reason: str) -> Handle:
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "squeue").write_text(f"#!/bin/sh\necho '7|{word}|{reason}|node1|token'\n")
+        (programs / "squeue").chmod(0o755)
+        monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+        return Handle("slurm", "7/token", str(tmp_path))
+
+    return says
+
+
+NOT_LAUNCHED = """\
+srun: error: Task launch for StepId=12.0 failed on node node2: Communication connection failure
+srun: error: Application launch failed: Communication connection failure
+srun: Job step aborted
+"""
+
+
+class TestEndsThatAreHardToHave:
     @pytest.mark.parametrize(
-        ("slurm", "words"),
+        ("word", "reason", "note"),
         [
-            ({"partition": "nowhere"}, "*sbatch refused: *invalid partition specified: nowhere*"),
-            ({"nodes": 9}, "*PartitionNodeLimit*"),
-            ({"constraint": "purple"}, "*Invalid feature specification*"),
+            ("NODE_FAIL", "NodeDown", "a node failed: node1"),
+            ("BOOT_FAIL", "None", "a node did not boot: node1"),
+            ("PREEMPTED", "None", "preempted"),
+            ("REVOKED", "None", "its script did not come to its end"),
         ],
     )
-    def test_of_a_request_that_cannot_be(
-        self, pytester: pytest.Pytester, slurm_cluster: Cluster, slurm: dict[str, object], words: str
+    def test_that_no_model_is_to_blame_for(
+        self, tmp_path: Path, says: Callable[[str, str], Handle], word: str, reason: str, note: str
     ) -> None:
-        project(pytester.path, card("m"))
-        result = run_bare(pytester, *on(slurm=slurm))
-        result.assert_outcomes(errors=1)
-        result.stdout.fnmatch_lines([words])
-        assert statuses(pytester.path / "perf.csv") == {"m": "FAILURE"}
-        until(
-            lambda: (
-                nothing_left(slurm_cluster, pytester.path)
-                or "CANCELLED" in slurm_cluster.text("squeue", "-hta", "-o%T")
-            )
+        (tmp_path / "started").touch()
+        state, outcome = seen(says(word, reason))
+        assert (state, outcome.state, outcome.note) == (State.LOST, State.LOST, note)
+
+    def test_of_a_node_that_dies_just_before_its_rank_begins(
+        self, tmp_path: Path, says: Callable[[str, str], Handle]
+    ) -> None:
+        (tmp_path / "nodes").write_text("node1,node2,node3\n")
+        (tmp_path / "finished").write_text("233\n")
+        (tmp_path / "slurm.log").write_text(NOT_LAUNCHED)
+        for rank in (0, 2):
+            (tmp_path / f"ranks/{rank}").mkdir(parents=True)
+            (tmp_path / f"ranks/{rank}/exit_code").write_text("143\n")
+        state, outcome = seen(says("FAILED", "NonZeroExitCode"))
+        assert (state, outcome.suspects, outcome.ranks) == (State.LOST, ("node2",), {0: 143, 2: 143})
+        assert outcome.note == (
+            "its script ended with 233: "
+            "srun: error: Task launch for StepId=12.0 failed on node node2: Communication connection failure"
         )
 
-    def test_of_a_job_that_somebody_cancels(self, pytester: pytest.Pytester) -> None:
-        cancels = "scancel $SLURM_JOB_ID; sleep 60\n"
-        project(pytester.path, card("m"), script=cancels)
-        run_bare(pytester, *on()).assert_outcomes(errors=1)
-        assert statuses(pytester.path / "perf.csv") == {"m": "FAILURE"}
+    def test_for_lack_of_memory(self, tmp_path: Path, says: Callable[[str, str], Handle]) -> None:
+        (tmp_path / "started").touch()
+        state, outcome = seen(says("OUT_OF_MEMORY", "OutOfMemory"))
+        assert (state, outcome.state, outcome.note) == (State.EXITED, State.EXITED, "killed for lack of memory")
+        assert outcome.exit_code is None
 
-    def test_of_the_time_limit_of_the_model(self, pytester: pytest.Pytester, slurm_cluster: Cluster) -> None:
-        project(pytester.path, card("m"), script="echo begun; sleep 60\n")
-        result = run_bare(pytester, *on(), "--madengine-timeout=2")
-        result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(["m: time limit of 2 s exceeded*"])
-        assert nothing_left(slurm_cluster, pytester.path)
-
-
-def test_every_word_of_slurm_is_one_of_ours() -> None:
-    assert all(isinstance(state, State) for state in STATES.values())
-    assert STATES["NODE_FAIL"] is State.LOST
-    assert not any(word in STATES for word in HOPELESS)
+    def test_in_a_word_of_a_later_slurm(self, tmp_path: Path, says: Callable[[str, str], Handle]) -> None:
+        handle = says("EXPEDITING", "None")
+        assert SlurmBackend().states([handle])[handle].state is State.RUNNING
+        (tmp_path / "exit_code").write_text("0\n")
+        assert SlurmBackend().states([handle])[handle].state is State.EXITED

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,36 @@ def test_a_file_is_json_or_yaml_by_its_name(tmp_path: Path, name: str, text: str
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     assert parse.file(path) == ({"gpu_vendor": "AMD", "slurm": {"nodes": 2}}, text)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("24:00:00", "24:00:00"),
+        ("1:30", "1:30"),
+        ("+1_0:59:59.5", "+1_0:59:59.5"),
+        ("'12:00:00'", "12:00:00"),
+        ("1-12:00:00", "1-12:00:00"),
+        ("90", 90),
+        ("-1.5", -1.5),
+        ("0x1F", 31),
+        ("2026-03-14 15:09:26", datetime(2026, 3, 14, 15, 9, 26)),
+        ("yes", True),
+    ],
+)
+def test_a_time_of_day_in_yaml_is_no_number(tmp_path: Path, written: str, value: object) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"a: {written}\nb: [{written}]\n", encoding="utf-8")
+    assert parse.file(path)[0] == {"a": value, "b": [value]}
+
+
+@given(st.from_regex(r"[-+]?[0-9]{1,3}(:[0-5]?[0-9]){1,3}(\.[0-9]{0,3})?", fullmatch=True))
+def test_no_time_of_day_is_counted_in_sixties(text: str) -> None:
+    assert yaml.load(text, parse.Loader) == text  # noqa: S506  # a SafeLoader
+
+
+def test_loading_elsewhere_stays_as_it_is() -> None:
+    assert yaml.safe_load("1:30") == 90
 
 
 @pytest.mark.parametrize(

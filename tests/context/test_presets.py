@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_madengine import assets
 from pytest_madengine.context.context import Context, validated
-from pytest_madengine.context.presets import Merged, for_model
+from pytest_madengine.context.presets import Merged, for_model, partitions
 from pytest_madengine.context.slurm import Slurm
 from pytest_madengine.errors import FaultsError
 from pytest_madengine.models.model import Distributed, Model, Source
@@ -190,6 +190,58 @@ def test_a_partition_unsays_the_matrix_below_it_and_the_other_way_round() -> Non
     assert "slurm.partition" not in found.origins
     found = merge({"slurm": matrix}, slurm=single)
     assert (found.slurm.partition, found.slurm.partitions) == ("a", ())
+
+
+@pytest.mark.parametrize(
+    ("card", "values", "found"),
+    [
+        ({}, {}, ()),
+        ({"partitions": "a, b"}, {}, ("a", "b")),
+        ({"partitions": ["a"]}, {"partitions": ["b", "c"]}, ("b", "c")),
+        ({"partition": "b"}, {"partitions": ["b", "c"]}, ("b", "c")),
+        ({"partitions": ["a"]}, {"partition": "b"}, ()),
+        ({"partitions": ["a"]}, {"partitions": []}, ()),
+    ],
+)
+def test_a_model_runs_in_each_partition_of_the_highest_layer(
+    card: dict[str, Any], values: dict[str, Any], found: tuple[str, ...]
+) -> None:
+    assert partitions(Model(name="m", slurm=card), context(slurm=values), SOURCE) == found
+
+
+def test_of_several_partitions_the_one_that_the_card_names_holds() -> None:
+    found = merge({"slurm": {"partition": " b "}}, slurm={"partitions": ["a", "b"]})
+    assert (found.slurm.partition, found.slurm.partitions) == ("b", ())
+    assert (found.origins["slurm.partition"], "slurm.partitions" in found.origins) == ("context", False)
+    found = merge({"slurm": {"partition": "c"}}, slurm={"partitions": ["a", "b"]})
+    assert (found.slurm.partition, found.slurm.partitions) == (None, ("a", "b"))
+    assert merge({}, slurm={"partitions": ["a"]}).slurm.partition == "a"
+
+
+def test_a_faulty_card_has_no_partitions() -> None:
+    with pytest.raises(FaultsError, match=r"models\.json:12: slurm\.nodes \(m\): found 0"):
+        partitions(Model(name="m", slurm={"nodes": 0}), context(), SOURCE)
+
+
+def test_the_reservation_of_the_option_wins_over_card_and_context() -> None:
+    model = Model(name="m", slurm={"reservation": "of the card"})
+    given = context(slurm={"reservation": "of the context"})
+    found = for_model(model, given, SOURCE, "of the option")
+    assert (found.slurm.reservation, found.origins["slurm.reservation"]) == ("of the option", "--madengine-reservation")
+    found = for_model(model, given, SOURCE)
+    assert (found.slurm.reservation, found.origins["slurm.reservation"]) == ("of the context", "context")
+
+
+def test_each_value_is_listed_with_its_origin_and_secrets_hidden() -> None:
+    card = {"slurm": {"mem": "1G", "modules": ["a", "b"]}, "env_vars": {"HF_TOKEN": "short", "A": "1"}}
+    found = list(merge(card, distributed={"primus": {"x": 1}}).lines())
+    assert ("slurm.options.mem", "1G", CARD) in found
+    assert ("slurm.modules", ("a", "b"), CARD) in found
+    assert ("distributed.primus.x", 1, "context") in found
+    assert ("slurm.time", "12:00:00", SINGLE) in found
+    assert ("env_vars.A", "1", CARD) in found
+    assert ("env_vars.HF_TOKEN", "***", CARD) in found
+    assert {key for key, _, _ in found} == merge(card, distributed={"primus": {"x": 1}}).origins.keys()
 
 
 def test_a_stated_master_port_wins_over_the_presets_port() -> None:

@@ -113,6 +113,47 @@ def test_a_rank_that_left_nothing_is_silent(base: Path) -> None:
     assert found.performance == Performance("5", "x")
 
 
+def test_the_steps_of_each_rank_are_known(base: Path) -> None:
+    folders = [rank(base / "0", FIVE), rank(base / "1", "")]
+    (folders[1] / "phases").write_text("clone 1 2 128 0 0\n", encoding="utf-8")
+    found = of_ranks(base, folders)
+    assert {number: [(each.name, each.code) for each in steps] for number, steps in found.phases.items()} == {
+        0: [("model", 0)],
+        1: [("clone", 128)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("logs", "telling"),
+    [((FIVE, "", FIVE), 1), ((FIVE, "", "FAILED\n"), 2), ((FIVE, FIVE, FIVE), 0), ((), 0)],
+)
+def test_the_rank_whose_log_tells_has_an_error_or_else_no_value(
+    base: Path, logs: tuple[str, ...], telling: int
+) -> None:
+    assert of_ranks(base, [rank(base / str(n), log) for n, log in enumerate(logs)]).telling == telling
+
+
+@pytest.mark.parametrize(
+    ("machines", "notes"),
+    [
+        (("vendor=AMD\narchitecture=gfx942\n", "architecture=gfx942\n"), ()),
+        (("", ""), ()),
+        (
+            ("architecture=gfx942\n", "architecture=NVIDIA H100\n", "", "architecture=gfx942\n"),
+            (
+                "the ranks had different GPUs: gfx942 (rank 0 on n0, 3 on n3), NVIDIA H100 (rank 1 on n1), "
+                "no known GPU (rank 2 on n2)",
+            ),
+        ),
+    ],
+)
+def test_ranks_on_unlike_nodes_are_noted(base: Path, machines: tuple[str, ...], notes: tuple[str, ...]) -> None:
+    folders = [rank(base / str(n), FIVE, host=f"n{n}") for n in range(len(machines))]
+    for folder, text in zip(folders, machines, strict=True):
+        (folder / "machine").write_text(text, encoding="utf-8")
+    assert of_ranks(base, folders, card(aggregate="sum")).notes == notes
+
+
 def test_an_empty_log_states_nothing(base: Path) -> None:
     found = of_ranks(base, [rank(base / "0", ""), rank(base / "1", "")])
     assert (found.performance, found.error, found.problem) == (None, "", "")
@@ -138,3 +179,41 @@ def test_a_cards_aggregate_is_one_of_those_that_there_are() -> None:
     assert card(aggregate=None).aggregate is None
     with pytest.raises(ValidationError, match="'sum', 'mean', 'max', 'min' or 'rank0'"):
         card(aggregate="average")
+
+
+class TestOwnResults:
+    """Of models that start their own containers."""
+
+    PLACES = ("a/perf.csv", "perf*.csv")
+    HEADER = "model,performance,metric,status\n"
+
+    def measured(self, base: Path, log: str, files: dict[str, str], **fields: Any) -> Measured:
+        folder = rank(base / "job", log, **files)
+        artifacts = {path.name: path for path in sorted((folder / "artifacts").iterdir())}
+        outcome = Outcome(State.EXITED, 0, folder / "run.log", artifacts, (Phase("model", 1, 2, 0, 0, -1),))
+        return measure(card(**fields), Source(base / "models.json", 1, base), Context(), outcome, self.PLACES)
+
+    def test_what_was_found_counts_more_than_the_log(self, base: Path) -> None:
+        files = {"selfmanaged-1": f"{self.HEADER}m,1,x,SUCCESS\n", "selfmanaged-2": f"{self.HEADER}m,2,y,FAILURE\n"}
+        found = self.measured(base, FIVE, {**files, "perf": "no table"})
+        assert found.own
+        assert found.table
+        assert [(row["performance"], row["status"]) for row in found.table.rows] == [("1", "SUCCESS"), ("2", "FAILURE")]
+
+    def test_the_log_counts_where_no_file_is(self, base: Path) -> None:
+        found = self.measured(base, FIVE, {"perf": f"{self.HEADER}m,1,x,SUCCESS\n"})
+        assert (found.table, found.performance, found.places) == (None, Performance("5", "x"), self.PLACES)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [("", " is empty"), ("model\nm\n", " lacks the column performance, metric; it has model")],
+    )
+    def test_a_file_that_cannot_be_used_is_no_result(self, base: Path, text: str, problem: str) -> None:
+        found = self.measured(base, FIVE, {"selfmanaged-1": text})
+        assert found.table == Table(problem=f"artifacts/selfmanaged-1.csv{problem}")
+
+    def test_a_file_that_the_card_names_must_be_there(self, base: Path) -> None:
+        found = self.measured(base, FIVE, {}, multiple_results="r.csv")
+        assert found.table == Table(
+            problem="the model wrote no r.csv (multiple_results), nor results in a/perf.csv, perf*.csv"
+        )

@@ -112,9 +112,14 @@ class Cluster:
         """Let the controller know at once that a node is dead; by itself it takes 15 to 30 seconds."""
         self.text("scontrol", "update", f"nodename={node}", "state=down", "reason=dead")
 
+    @property
+    def memory(self) -> Path:
+        """All that a controller which is killed remembers of jobs."""
+        return self.conf.parents[1] / "state" / "job_state"
+
     def until_saved(self) -> None:
         """Return as soon as a controller that is killed remembers what it did; it writes seconds after a change."""
-        file = self.conf.parents[1] / "state" / "job_state"
+        file = self.memory
         now, deadline = time.time(), time.monotonic() + LONG
         self.submit("true", Path(os.devnull), "--hold")
         while not file.exists() or file.stat().st_mtime <= now:

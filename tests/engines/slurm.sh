@@ -28,6 +28,7 @@ if [[ $accounting == 1 ]]; then
 fi
 state=$(realpath -m "$state")
 run=$state/run
+spool=/run/madengine-slurm # of each node, which every user may enter
 export SLURM_CONF=$state/etc/slurm.conf
 
 say() { echo "slurm.sh: $*" >&2; }
@@ -139,7 +140,7 @@ SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket=$run/munge.socket
 StateSaveLocation=$state/state
-SlurmdSpoolDir=$state/spool/%n
+SlurmdSpoolDir=$spool
 SlurmctldPidFile=$run/slurmctld.own.pid
 SlurmdPidFile=$run/slurmd.%n.own.pid
 SlurmctldLogFile=$state/log/slurmctld.log
@@ -152,7 +153,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=15
-KillWait=3
+KillWait=20
 MinJobAge=600
 GresTypes=gpu
 NodeName=node[1-2] NodeAddr=$(address '[1-2]') CPUs=8 RealMemory=4000 Gres=gpu:8 Feature=big
@@ -271,9 +272,12 @@ be_node() {
   mount -t proc proc /proc
   mount --bind "$state/hosts" /etc/hosts
   mount --bind "$state/etc" /etc/slurm
+  mkdir -p "$state/spool/node$1" "$spool"
+  mount --bind "$state/spool/node$1" "$spool"
   ip -n "$(name)" link delete "port$1" 2>/dev/null || true # of its life before
   ip link set lo up
-  ip link add eth0 type veth peer name "port$1" netns "$(name)"
+  # always the same hardware address: the other nodes remember it
+  ip link add eth0 address "02:00:00:00:00:0$1" type veth peer name "port$1" netns "$(name)"
   ip -n "$(name)" link set "port$1" master switch up
   ip address add "$(address "$1")/24" dev eth0
   ip link set eth0 up

@@ -384,6 +384,16 @@ class TestNamesNothing:
         assert visit.supply.concerns(want)
         assert visit.image(want) == Image("a/b:1")
 
+    def test_the_contexts_variable_wins_over_its_own_name(self, project: Project) -> None:
+        variable = {"DOCKER_IMAGE_NAME": "a/b:2"}
+        model = project.model(docker_image="a/b:1", env_vars={"DOCKER_IMAGE_NAME": "a/b:0"})
+        visit = project.visit({"env_vars": variable})
+        assert visit.image(project.want(model, self_managed=True)) == Image("a/b:2")
+        assert visit.supply.named(project.want(model)) == ""
+        assert project.visit({"env_vars": variable}, use_image="c/d:1").image(
+            project.want(model, self_managed=True)
+        ) == Image("c/d:1")
+
     def test_a_manifest_gives_it_the_name_alone(self, project: Project) -> None:
         image = Image("none/x@sha256:ab", content="c", registry_image="none/x:1", registry_digest="sha256:ab")
         listed = project.listed(image).entry

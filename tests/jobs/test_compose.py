@@ -15,7 +15,7 @@ import pytest
 from pytest_madengine.backends.docker import DockerBackend
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.machine import Machine
-from pytest_madengine.errors import InfrastructureError, UserError
+from pytest_madengine.errors import FaultsError, InfrastructureError, UserError
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.compose import Session, command, launcher_of, limit, run_directory
@@ -75,6 +75,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "encapsulate_script": "nice -n 5",
             "model_args": '--from-context "two words"',
         },
+    ),
+    "self-managed": (
+        {"distributed": {"launcher": "slurm_multi"}, "multiple_results": "out/perf_x.csv"},
+        {},
     ),
     "awkward": (
         {
@@ -230,6 +234,7 @@ def test_the_model_learns_where_it_runs(make: Make) -> None:
         (AMD, IMAGE, {"MAD_ROCM_PATH": "/other"}, "/other"),
         (AMD, IMAGE, {}, "/opt/rocm-6.4.1"),
         (AMD, Image("x"), {}, "/opt/rocm"),
+        (AMD, Image("a/b:1", registry_image="a/b:1"), {}, None),
         (AMD, None, {}, "/opt/rocm"),
         (NVIDIA, IMAGE, {}, None),
     ],
@@ -407,12 +412,68 @@ def test_a_jobs_id_is_that_of_its_folder_in_its_run(make: Make) -> None:
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        ({"distributed": {"launcher": "slurm_multi"}}, "slurm_multi does not run on SLURM in this version"),
-        ({"slurm": {"container_runtime": "enroot"}}, "'enroot' is not in this version; valid: docker, none"),
-        ({"slurm": {"output_dir": "out"}}, "slurm.output_dir is not heeded in this version"),
+        (
+            {"distributed": {"launcher": "slurm_multi"}},
+            "its image ci-m:0123 is on this machine alone; valid: an image in",
+        ),
+        (
+            {"slurm": {"container_runtime": "enroot"}, "additional_docker_run_options": "--hostname x"},
+            "dummy: additional_docker_run_options: enroot has no --hostname",
+        ),
         ({"distributed": {"launcher": "sglang_disagg", "nnodes": 2}}, "needs at least 3 nodes, slurm.nodes is 2"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_refused(make: Make, card: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         make(replace(session(), remote=True), **card)
+
+
+def test_jobs_that_share_nodes_meet_on_ports_of_their_own(make: Make) -> None:
+    shared = replace(session(slurm={"exclusive": False}), remote=True)
+    (port,) = {make(replace(shared, run=run)).topology.master_port for run in ("run-1", "run-2")}
+    assert 20_000 <= port < 30_000
+    assert make(replace(session(), remote=True)).topology.master_port == 29500
+    assert make(shared, distributed={"port": 1234}).topology.master_port == 1234
+
+
+SELF_MANAGED = {"launcher": "slurm_multi", "sglang_disagg": {"prefill_nodes": 2, "decode_nodes": 1}}
+
+
+def self_managed(make: Make, image: Image | None, context: dict[str, Any] | None = None, **card: Any) -> Job:
+    """A job of four nodes whose script starts its own containers."""
+    card = {"distributed": SELF_MANAGED, "slurm": {"nodes": 4, "results_dir": "r 1/$USER/%j"}, **card}
+    return make(replace(session(**(context or {})), remote=True), image, **card)
+
+
+def test_a_script_that_starts_its_own_containers_has_its_results_looked_for(make: Make) -> None:
+    made = self_managed(make, Image("x:1"))
+    compare(made.script, GOLDEN / "self-managed-slurm.sh")
+    checking = [str(SHELLCHECK), "--shell=bash", "--severity=warning", "-"]
+    checked = subprocess.run(checking, input=made.script, capture_output=True, text=True, check=False)
+    assert checked.stdout == ""
+    assert made.self_managed
+    assert Job.from_json(made.to_json(), made.secrets).self_managed
+    assert (made.topology.nodes, made.expressions) == (4, {"xP": "2", "yD": "1"})
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (Image("reg/x@sha256:ab"), "reg/x@sha256:ab"),
+        (Image("ci-m:0123", content="0123", registry_image="reg/m:0123"), "reg/m:0123"),
+    ],
+)
+def test_the_image_that_was_resolved_is_the_one_it_is_told(make: Make, image: Image, named: str) -> None:
+    others = {"env_vars": {"DOCKER_IMAGE_NAME": "other:1"}}
+    assert self_managed(make, image, others, **others).env["DOCKER_IMAGE_NAME"] == named
+    assert make(image=image, distributed=SELF_MANAGED, **others).env["DOCKER_IMAGE_NAME"] == named
+
+
+def test_on_this_machine_an_image_that_was_built_here_will_do(make: Make) -> None:
+    assert make(distributed=SELF_MANAGED).env["DOCKER_IMAGE_NAME"] == "ci-m:0123"
+    assert "DOCKER_IMAGE_NAME" not in make(image=None, distributed=SELF_MANAGED).env
+
+
+def test_a_folder_of_results_that_jobs_would_share_is_refused(make: Make) -> None:
+    with pytest.raises(FaultsError, match=r"^dummy: slurm\.results_dir: 'out' is the same for every job; valid: "):
+        self_managed(make, Image("x:1"), slurm={"results_dir": "out"})

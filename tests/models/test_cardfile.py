@@ -147,6 +147,16 @@ def test_an_unknown_key_warns_with_its_line_and_the_nearest_spelling(tmp_path: P
     assert model.model_extra == {"arg": "x"}
 
 
+@pytest.mark.parametrize("how", ["--collect-only", "--madengine-dry-run"])
+def test_the_warning_shows_no_more_of_the_card(pytester: pytest.Pytester, how: str) -> None:
+    card = '[{"name": "a", "scripts": "a.sh", "imagx": 1, "env_vars": {"API_KEY": "plantedsecret9"}}]'
+    written(pytester.path, card)
+    (pytester.path / "a.sh").write_text("true\n")
+    result = pytester.runpytest("--madengine-tags=all", "--target=host", how)
+    result.stdout.fnmatch_lines(["*models.json:1: *imagx (a): unknown key kept*"])
+    result.stdout.no_fnmatch_line("*plantedsecret9*")
+
+
 def test_an_unknown_key_like_no_other_is_not_guessed_at(tmp_path: Path) -> None:
     with pytest.warns(CardWarning, match=r"unknown key kept$"):
         cardfile.read(written(tmp_path, '[{"name": "a", "zzz": 1}]'))

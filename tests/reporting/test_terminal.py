@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from pytest_madengine.reporting.terminal import table
+from pytest_madengine.reporting.terminal import FEW, notes, table
 from pytest_madengine.results.perf import FAILURE, PERF_COLUMNS, SKIPPED, SUCCESS
 from pytest_madengine.results.result import Result, Row
 
 
-def result(status: str, *rows: tuple[str, str, str], duration: float = 0) -> Result:
+def result(status: str, *rows: tuple[str, str, str], duration: float = 0, notes: tuple[str, ...] = ()) -> Result:
     made = tuple(
         Row(
             {**dict.fromkeys(PERF_COLUMNS, ""), "model": name, "status": status, "performance": value, "metric": metric}
         )
         for name, value, metric in rows
     )
-    return Result("id", "nodeid", rows[0][0], status, made, duration=duration)
+    return Result("id", "nodeid", rows[0][0], status, made, duration=duration, notes=notes)
 
 
 def test_numbers_stand_right_and_words_left_aligned() -> None:
@@ -39,3 +39,13 @@ def test_every_row_of_a_result_has_a_line() -> None:
 
 def test_without_results_there_is_only_the_heading() -> None:
     assert table([]) == [("model  status  performance  metric  duration", True)]
+
+
+def test_a_note_has_one_line_however_many_models_it_is_of() -> None:
+    many = [result(SUCCESS, (f"m{number}", "1", "x"), notes=("summed",)) for number in range(FEW + 2)]
+    assert notes([*many, result(SUCCESS, ("other", "1", "x"), notes=("averaged", "summed"))]) == [
+        "m0, m1, m2, m3, m4 and 3 more: summed",
+        "other: averaged",
+    ]
+    assert notes(many[:1]) == ["m0: summed"]
+    assert notes([result(SUCCESS, ("m", "1", "x"))]) == []

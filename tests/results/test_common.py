@@ -12,7 +12,7 @@ from pytest_madengine.images.image import Image
 from pytest_madengine.jobs.job import Devices, Job
 from pytest_madengine.launchers.base import Topology
 from pytest_madengine.models.model import Model
-from pytest_madengine.results.common import Facts, columns, model_duration, seconds
+from pytest_madengine.results.common import Facts, columns, hosts, model_duration, seconds
 from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
 
 CARD = {
@@ -40,6 +40,10 @@ OF_CARD = {
     "gpu_architecture": "gfx942",
     "machine_name": "here",
 }
+
+
+def test_rows_of_a_model_in_several_partitions_say_which() -> None:
+    assert columns(Model(**CARD), replace(FACTS, partition="mi300"))["model"] == "MAD/llama[mi300]"
 
 
 def phase(name: str, started: float, ended: float, code: int = 0) -> Phase:
@@ -112,6 +116,26 @@ def test_the_outcome_adds_commit_time_and_node() -> None:
 
 def test_an_outcome_without_a_node_leaves_this_hosts_name() -> None:
     assert columns(Model(name="m"), replace(FACTS, outcome=outcome()))["machine_name"] == "here"
+
+
+def test_the_gpus_are_those_of_the_node_where_it_says_so() -> None:
+    card = Model(name="m")
+    seen = columns(card, replace(FACTS, outcome=outcome(machine={"architecture": "gfx90a"})))
+    assert seen["gpu_architecture"] == "gfx90a"
+    assert columns(card, replace(FACTS, outcome=outcome()))["gpu_architecture"] == "gfx942"
+
+
+@pytest.mark.parametrize(
+    ("ended", "known", "names"),
+    [
+        (outcome(node="n1"), {}, ("n1",)),
+        (outcome(), {}, ()),
+        (outcome(node="n1", ranks={0: 0, 1: 0}), {1: "n2", 0: "n1"}, ("n1", "n2")),
+        (outcome(node="n1", ranks={0: 0, 1: None, 2: 0}), {0: "n1", 2: "n3"}, ("n1", "", "n3")),
+    ],
+)
+def test_each_rank_has_its_node(ended: Outcome, known: dict[int, str], names: tuple[str, ...]) -> None:
+    assert hosts(ended, known) == names
 
 
 def test_a_duration_has_milliseconds() -> None:

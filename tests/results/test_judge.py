@@ -173,6 +173,36 @@ def test_a_row_without_value_fails_the_run_and_only_itself() -> None:
     ]
 
 
+def test_a_row_of_a_perf_csv_of_the_models_own_says_itself_how_it_went() -> None:
+    rows = [("m", "1", SUCCESS), ("served", "0", "FAILURE"), ("", "300", "failure"), ("m", "4", "")]
+    found = [{"model": name, "performance": value, "metric": "x", "status": status} for name, value, status in rows]
+    given = verdict(Measured(GOOD.performance, table=Table(tuple(found)), own=True))
+    assert given.reason == "in its results, status of served x FAILURE,  x FAILURE"
+    assert given.failure is FailureClass.MODEL
+    assert cells(given, "model", "performance", "status") == [
+        ("m", "1", SUCCESS),
+        ("m_served", "0", FAILURE),
+        ("m", "300", FAILURE),
+        ("m", "4", SUCCESS),
+    ]
+    assert given.rows[0].multi_results is None
+
+
+def test_the_failing_script_fails_the_rows_that_it_called_a_success() -> None:
+    found = Measured(table=table(("m", "1"), status=SUCCESS), own=True)
+    given = verdict(found, outcome(phase("model", 3), code=3))
+    assert (given.reason, cells(given, "performance", "status")) == ("exit code 3", [("1", FAILURE)])
+
+
+def test_where_results_were_looked_for_is_said_where_there_are_none() -> None:
+    given = verdict(Measured(own=True, places=("a/perf.csv", "perf*.csv")))
+    assert given.reason == (
+        "no line 'performance: <value> <metric>' in the model's output, and none of its results in "
+        "a/perf.csv, perf*.csv"
+    )
+    assert verdict(Measured(GOOD.performance, own=True, places=("a",))).status == SUCCESS
+
+
 @pytest.mark.parametrize("problem", ["r.csv is empty", "the model wrote no r.csv (multiple_results)"])
 def test_a_results_file_that_cannot_be_used_fails_the_run_whatever_the_log_says(problem: str) -> None:
     given = verdict(Measured(GOOD.performance, table=Table(problem=problem)))
@@ -237,11 +267,27 @@ RANK_FAILURES: dict[str, tuple[Verdict, FailureClass]] = {
     ),
     "interrupted": (of_ranks({**FINE, 0: 143}, State.CANCELLED), FailureClass.INFRASTRUCTURE),
     "the job was lost: a node failed": (of_ranks({}, State.LOST, note="a node failed"), FailureClass.INFRASTRUCTURE),
+    "the job was lost: a node failed; rank 1 on node2, 3 of 4 never finished": (
+        of_ranks({0: 0, 1: None, 2: 3}, State.LOST, note="a node failed"),
+        FailureClass.INFRASTRUCTURE,
+    ),
     "error in the log: rank 1 on node2: 'FAILED'": (
         of_ranks(FINE, error="rank 1 on node2: 'FAILED'"),
         FailureClass.MODEL,
     ),
     "the ranks disagree": (of_ranks(FINE, problem="the ranks disagree"), FailureClass.MODEL),
+    "rank 1 on node2 (exit code 128), 2 (exit code 1) of 4 failed in git clone": (
+        of_ranks({**FINE, 1: 128, 2: 1}, code=128, phases={1: (phase("clone", 128),), 2: (phase("model", 1),)}),
+        FailureClass.MODEL,
+    ),
+    "rank 2 (exit code 7) of 4 failed (killed for lack of memory) in post script 1": (
+        of_ranks(
+            {**FINE, 2: 7},
+            note="killed for lack of memory",
+            phases={0: (phase("clone", 1),), 2: (phase("model"), phase("post_script_1", 7))},
+        ),
+        FailureClass.MODEL,
+    ),
 }
 
 
@@ -250,6 +296,21 @@ def test_what_went_wrong_with_a_rank_is_a_failure_that_names_it_and_keeps_the_va
     given, failure = RANK_FAILURES[reason]
     assert (given.status, given.reason, given.failure) == (FAILURE, reason, failure)
     assert cells(given, "model", "status", "performance") == [("m", FAILURE, "12.50")]
+
+
+@pytest.mark.parametrize(
+    ("codes", "telling", "blamed"),
+    [
+        ({**FINE, 0: 143, 2: 5, 3: None}, 0, 2),
+        ({**FINE, 0: 143, 3: None}, 0, 3),
+        ({**FINE, 3: 143}, 0, 3),
+        (FINE, 2, 2),
+    ],
+)
+def test_a_failure_is_told_by_the_rank_that_is_most_likely_its_cause(
+    codes: dict[int, int | None], telling: int, blamed: int
+) -> None:
+    assert of_ranks(codes, error="'FAILED'", telling=telling).rank == blamed
 
 
 def test_a_job_of_one_rank_has_no_ranks_to_miss() -> None:

@@ -29,6 +29,9 @@ results = st.builds(
     duration=st.floats(0, 1e9),
     log=texts,
     tail=st.lists(texts, max_size=2).map(tuple),
+    notes=st.lists(texts, max_size=2).map(tuple),
+    hosts=st.lists(texts, max_size=2).map(tuple),
+    machine=st.dictionaries(texts, texts, max_size=2),
 )
 
 
@@ -46,6 +49,13 @@ def test_any_result_travels_as_text(made: Result) -> None:
     text = made.to_json()
     assert text.isascii()
     assert Result.from_json(text) == made
+
+
+def test_a_result_of_an_earlier_version_can_be_read() -> None:
+    data = json.loads(result().to_json())
+    assert Result.from_json(json.dumps({key: data[key] for key in data.keys() - {"notes", "hosts", "machine"}})) == (
+        result()
+    )
 
 
 def test_a_variable_that_is_no_text_travels_too() -> None:
