@@ -482,7 +482,7 @@ class TestOnNodes:
 
     def test_that_wait_say_why_and_then_which_step_they_are_at(self, site: Site) -> None:
         project(site.folder, site.card("a"))
-        site.dockerfile("a", "RUN echo building")
+        site.dockerfile("a", "RUN echo building && sleep 3")
         site.build(slurm={"options": {"begin": "now+2"}})
         told = [each for each in site.yard.records() if each["kind"] == "phase"]
         phases = list(dict.fromkeys((each["phase"], each["detail"]) for each in told))
