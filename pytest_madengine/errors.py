@@ -4,6 +4,7 @@ MadengineError
 ├── UserError              a wrong option, card, context or file: one message, no traceback
 ├── BuildError             an image could not be built or pulled by name
 ├── InfrastructureError    the engine, node or filesystem failed, not the model: worth another try
+│   ├── RefusedError       it will never give what was asked for: another try would change nothing
 │   └── PushError          an image did not get to its registry
 └── ModelFailedError       the model ran and failed: exit code, error pattern, no metric, time limit
 """

@@ -103,7 +103,7 @@ def run(session: pytest.Session) -> object:
     from pytest_madengine import session as sessions
 
     ours = sessions.of(config)
-    if not ours.settings.build_only:
+    if not (ours.settings.build_only or ours.is_worker):
         checks.check_items(session.items, ours)
     ours.open(loop.model_ids(session))
     if loop.wanted(session, ours):

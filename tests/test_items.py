@@ -337,7 +337,8 @@ def test_a_model_has_a_row_for_each_partition_and_is_resumed_in_each(pytester: p
     project(pytester.path, card("m"), script='echo "performance: 1 $SLURM_JOB_PARTITION"\n')
     given = ["--madengine-tags=all", SLURM, matrix("main", "debug", exclusive=False, time=5, gpus_per_node=0)]
     run_bare(pytester, *given).assert_outcomes(passed=2)
-    assert sorted(row["metric"] for row in rows(pytester.path / "perf.csv")) == ["debug", "main"]
+    found = sorted((row["metric"], row["model"]) for row in rows(pytester.path / "perf.csv"))
+    assert found == [("debug", "m[debug]"), ("main", "m[main]")]
     run_bare(pytester, *given, "--madengine-resume").assert_outcomes(passed=2)
     assert len(rows(pytester.path / "perf.csv")) == 2
 

@@ -88,6 +88,16 @@ class TestNoFalseGreen:
             kind = "failure" if fault in OF_THE_MODEL else "error"
             assert [child.tag for child in _case(pytester.path, "m") if child.tag in ("failure", "error")] == [kind]
 
+    @pytest.mark.parametrize(("remote", "named"), [(True, False), (False, True)])
+    def test_a_model_that_never_ran_elsewhere_names_no_machine(
+        self, pytester: pytest.Pytester, *, remote: bool, named: bool
+    ) -> None:
+        misbehaving(pytester.path, {"m": "submit raises"})
+        with (pytester.path / "conftest.py").open("a") as conftest:
+            conftest.write(f"\nclass Misbehaving(Misbehaving):\n    remote = {remote}\n")
+        pytester.runpytest(*ALL).assert_outcomes(errors=1)
+        assert [bool(row["machine_name"]) for row in rows(pytester.path / "perf.csv")] == [named]
+
     @pytest.mark.parametrize("disaster", DISASTERS)
     @pytest.mark.parametrize("at_once", [1, 4], ids=["in line", "ahead"])
     def test_of_a_backend_that_does_not_answer(self, pytester: pytest.Pytester, disaster: str, at_once: int) -> None:
@@ -405,6 +415,17 @@ def pytest_configure():
     def test_without_retries_they_are_errors(self, pytester: pytest.Pytester) -> None:
         fake(pytester.path, timed("flaky", 0.05), more=self.FLAKY)
         pytester.runpytest(*ALL).assert_outcomes(errors=1)
+
+    @pytest.mark.parametrize("ahead", [[], ["--madengine-max-in-flight=1"]], ids=["ahead", "in line"])
+    @pytest.mark.parametrize(("fault", "tries"), [("is refused", 1), ("is refused once it waits", 1), ("is lost", 2)])
+    def test_what_is_refused_for_good_is_not_tried_again(
+        self, pytester: pytest.Pytester, fault: str, tries: int, ahead: list[str]
+    ) -> None:
+        misbehaving(pytester.path, {"m": fault})
+        with (pytester.path / "conftest.py").open("a") as conftest:
+            conftest.write("\nfrom pytest_madengine import attempt\nattempt.FIRST_PAUSE = 0.01\n")
+        pytester.runpytest(*ALL, *ahead, "--madengine-retries=1").assert_outcomes(errors=1)
+        assert len(rows(pytester.path / "perf.csv")) == tries
 
     def test_the_node_that_failed_is_avoided(self, pytester: pytest.Pytester) -> None:
         more = """

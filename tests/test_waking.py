@@ -177,6 +177,44 @@ def test_a_perf_csv_that_lacks_columns_is_refused_before_anything_runs(pytester:
     result.stderr.fnmatch_lines(["*perf.csv: its header lacks n_gpus*--madengine-output*"])
 
 
+DISAGG = {"distributed": {"launcher": "sglang_disagg", "nnodes": 2}}
+TOO_FEW = "the launcher sglang_disagg needs at least 3 nodes, slurm.nodes is 2"
+
+
+def test_all_models_on_too_few_nodes_are_one_usage_error(pytester: pytest.Pytester) -> None:
+    project(pytester.path, card("fine"), card("a", **DISAGG), card("b", **DISAGG), card("left", tags=["x"], **DISAGG))
+    result = pytester.runpytest("--madengine-tags=fine,a,b", "--target=slurm")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: a: {TOO_FEW}", f"b: {TOO_FEW}"])
+    result.stderr.no_fnmatch_line("*left*")
+    assert not (pytester.path / "perf.csv").exists()
+    assert list(pytester.path.glob(".madengine/runs/latest/jobs/*")) == []
+
+
+NARROW = """
+from madengine.utils.discover_models import CustomModel
+class Narrow(CustomModel):
+    def update_model(self):
+        self.args = "--updated"
+    def to_dict(self):
+        return {{**super().to_dict(), "distributed": {fields!r}}}
+def list_models():
+    return [Narrow("narrow", scripts="run.sh")]
+"""
+
+
+def test_a_card_that_completes_itself_is_met_when_it_is_complete(pytester: pytest.Pytester) -> None:
+    folder = project(pytester.path).joinpath("scripts/dyn")
+    folder.mkdir()
+    (folder / "run.sh").touch()
+    (folder / "get_models_json.py").write_text(NARROW.format(fields=DISAGG["distributed"]))
+    bare = '--madengine-context={"slurm": {"container_runtime": "none"}}'
+    result = pytester.runpytest("--madengine-tags=all", "--target=slurm", bare)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{TOO_FEW}*"])
+    assert rows(pytester.path / "perf.csv")[0]["args"] == "--updated"
+
+
 def test_a_rerun_keeps_each_attempt_and_the_last_one_decides(pytester: pytest.Pytester) -> None:
     script = "[ -e $MADENGINE_PROJECT/tried ] && echo 'performance: 1 x' || touch $MADENGINE_PROJECT/tried\n"
     project(pytester.path, card("a"), a=script)

@@ -241,7 +241,7 @@ def faults(facts: Facts, gpus: int, live: Collection[str], tool: str = "") -> It
     if not facts.over:
         yield "it did not finish its checks in time"
     if tool and facts.over and not facts.tool and (facts.given or gpus):
-        yield f"it has no tool for GPUs, other nodes have {tool}"
+        yield f"no GPU tool, other nodes have one ({tool})"
     yield from _faults_of_gpus(facts, facts.given or gpus)
     yield from (f"{process} is there" for process in strangers(facts, live))
     yield from (f"{free} MiB free in {folder}" for folder, free in facts.disks.items() if free < LEAST_DISK)
@@ -334,7 +334,7 @@ class Survey:
             min(disks, key=lambda each: float(each.split()[0]), default="-"),
             {None: "-", "": "answers"}.get(facts.runtime, "silent"),
             str(len(facts.processes)),
-            self.bad.get(node.name, "good"),
+            self.bad.get(node.name) or ("good" if facts.tool else "GPUs not checked"),
         )
 
 

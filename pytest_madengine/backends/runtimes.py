@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ CONVERTING = {"apptainer": ".sif", "enroot": ".sqsh"}
 """Runtimes with an image format of their own, and what names of such files end with."""
 NOTES = "images"
 """The folder of a job in which each node notes which image it has."""
+DETACHING = re.compile(r"--detach(=([tT]|true|True|TRUE|1))?|-[iPqt]*d.*")
+"""`-d` of `docker run`, by itself or among other letters."""
 SWITCHES = ("--rm", "--init", "--privileged", "-i", "--interactive", "-t", "--tty")
 NEEDLESS = (
     *("--ipc", "--network", "--net", "--pid", "--shm-size", "--ulimit", "--device", "--gpus", "--group-add"),
@@ -125,25 +128,36 @@ def image_script(job: Job, stated: Slurm) -> str:
 
 
 def check_options(words: Sequence[str], runtime: str, place: str) -> None:
-    """Meet options of `docker run` that another runtime could not heed.
+    """Meet options of `docker run` that no job can have, and those that another runtime could not heed.
 
     Args:
         words: the card's options.
-        runtime: `slurm.container_runtime`.
+        runtime: `slurm.container_runtime`, or `docker` on this machine.
         place: where they stand.
 
     Raises:
-        FaultsError: it has no such option.
+        FaultsError: all of them.
     """
-    if runtime not in CONVERTING:
+    if runtime == "none":
         return
+    detaching = [word for word in words if DETACHING.fullmatch(word)]
+    faults = [
+        Fault(place, f"{'--detach' if word.startswith('--') else '-d'}: the run would be over before its model", "none")
+        for word in detaching
+    ]
+    if runtime in CONVERTING:
+        faults += _unheeded([word for word in words if word not in detaching], runtime, place)
+    if faults:
+        raise FaultsError(faults)
+
+
+def _unheeded(words: Sequence[str], runtime: str, place: str) -> list[Fault]:
     valid = f"-v, -e, {', '.join(NEEDLESS)}; or slurm.container_runtime 'docker'"
     try:
         unknown = [word for word in _parsed(words)[1] if word.startswith("-")]
     except argparse.ArgumentError as error:
-        raise FaultsError([Fault(place, str(error), valid)]) from None
-    if unknown:
-        raise FaultsError([Fault(place, f"{runtime} has no {word.partition('=')[0]}", valid) for word in unknown])
+        return [Fault(place, str(error), valid)]
+    return [Fault(place, f"{runtime} has no {word.partition('=')[0]}", valid) for word in unknown]
 
 
 def named(runtime: str, reference: str) -> str:

@@ -28,7 +28,9 @@ PATIENCE = 10.0
 GLANCE, BETWEEN = 0.25, 0.75
 """Seconds between looks at the folders of jobs in flight, each a `stat`, and more between two that found one over:
 others may be soon, and SLURM may need a while to tidy up after a job."""
-AWAY = re.compile(r"Unable to contact|Connection refused|timed out|temporarily|Socket", re.IGNORECASE)
+AWAY = re.compile(
+    r"Unable to contact|configuration source|Connection refused|timed out|temporarily|Socket", re.IGNORECASE
+)
 """What sbatch says where another time it may do better."""
 LAG = 30.0
 """Seconds that files may take to show up here after their job ended, as on network file systems."""

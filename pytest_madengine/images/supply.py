@@ -218,7 +218,8 @@ class Supply:
         """
         model, source = want.model, want.source
         if not model.dockerfile:
-            raise UserError(f"{_place(want)}: {model.name}.dockerfile is missing; --target=host needs none")
+            bare = "--target=host" + (", or slurm.container_runtime: none," if self.orders.on_nodes else "")
+            raise UserError(f"{_place(want)}: {model.name}.dockerfile is missing; {bare} needs none")
         folder = build.context_folder(source.root, model.dockercontext, model.dockerfile)
         if not folder.is_dir():
             place = f"{_place(want)}: {model.name}.dockercontext"

@@ -91,6 +91,7 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     launcher = launcher_of(model, session)
     merged = presets.for_model(model, session.context, source, session.reservation) if session.remote else None
     devices = _of_nodes(merged, session.machine) if merged else _devices(model, session)
+    _require_options(model, image, launcher, merged)
     topology = _on_nodes(merged, model, launcher) if merged else _topology(model, session, launcher, devices)
     credential = credentials.of(model, session.credentials)
     context = session.context
@@ -264,12 +265,9 @@ def _on_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> Topolo
     """The nodes that the scheduler gives.
 
     Raises:
-        FaultsError: the card has options that the container runtime has not.
         UserError: they are fewer than the launcher needs.
     """
     distributed = merged.distributed
-    options = f"{model.name}: additional_docker_run_options"
-    runtimes.check_options(_options(model), merged.slurm.container_runtime, options)
     _require_one_partition(merged, model)
     _require_nodes(merged, model, launcher)
     processes = distributed.nproc_per_node or max(1, merged.slurm.gpus_per_node or 0)
@@ -285,14 +283,25 @@ def _port(merged: Merged, model: Model) -> int:
     return PORT if merged.slurm.exclusive else OWN_PORTS + zlib.crc32(model.name.encode()) % 10_000
 
 
+def _require_options(model: Model, image: Image | None, launcher: Launcher | None, merged: Merged | None) -> None:
+    """Meet options of `docker run` that the container of a job cannot heed.
+
+    Raises:
+        FaultsError: the card has such options.
+    """
+    runtime = merged.slurm.container_runtime if merged else "docker"
+    if image and not (launcher and launcher.self_managed):
+        runtimes.check_options(_options(model), runtime, f"{model.name}: additional_docker_run_options")
+
+
 def check_nodes(model: Model, source: Source, session: Session) -> None:
-    """Meet a model that asks for fewer nodes than its launcher needs, before anything is submitted.
+    """Meet a model that asks a cluster for fewer nodes than its launcher needs, before anything is submitted.
 
     Raises:
         UserError: it does, or its `slurm` or launcher is wrong.
     """
-    launcher = launcher_of(model, session)
-    if session.remote and launcher and launcher.least_nodes > 1:
+    launcher = launcher_of(model, session) if session.remote else None
+    if launcher and launcher.least_nodes > 1:
         _require_nodes(presets.for_model(model, session.context, source, session.reservation), model, launcher)
 
 

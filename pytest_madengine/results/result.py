@@ -104,7 +104,7 @@ class Result:
 
     def explanation(self) -> str:
         """The reason, the end of the log and where the log is, for people."""
-        parts = [f"{self.model}: {self.reason}"]
+        parts = [f"{self.title}: {self.reason}"]
         if self.tail:
             parts += ["", *(f"    {line}" for line in self.tail), ""]
         if self.log:

@@ -135,6 +135,11 @@ class TestFaults:
     def test_none_of_gpus_that_nothing_can_be_asked_about(self) -> None:
         assert why(replace(WELL, given=8), gpus=8) == []
 
+    @pytest.mark.parametrize(("given", "wanted", "bad"), [(8, 0, True), (None, 1, True), (None, 0, False)])
+    def test_no_tool_where_other_nodes_have_one(self, given: int | None, wanted: int, *, bad: bool) -> None:
+        found = list(faults(replace(WELL, given=given), wanted, (), "amd-smi"))
+        assert found == ["no GPU tool, other nodes have one (amd-smi)"] * bad
+
     @pytest.mark.parametrize(("given", "wanted"), [(8, 0), (None, 8), (8, 4)])
     def test_gpus_that_do_not_answer(self, given: int | None, wanted: int) -> None:
         facts = replace(WELL, tool="amd-smi", gpus=(Gpu(None, None),) * 7, given=given)
@@ -201,6 +206,11 @@ class TestSurvey:
         ]
         assert rows[0][0][1:6] == ("2 (amd-smi)", "90 of 100 MiB", "48.8 GiB in /scratch", "answers", "1")
         assert rows[1][0][1:6] == ("no tool", "-", "-", "silent", "0")
+
+    def test_says_where_nothing_can_be_said_of_gpus(self) -> None:
+        survey = Survey(NODES[:1], {"n1": WELL})
+        assert [(cells[-1], good) for cells, good in survey.rows()] == [("GPUs not checked", True)]
+        assert survey.good
 
     def test_is_good_if_something_was_checked_and_all_is_well(self) -> None:
         survey = Survey(NODES[:3], {"n1": WELL})

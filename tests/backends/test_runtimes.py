@@ -205,3 +205,18 @@ class TestOptions:
     def test_that_it_has_not_are_refused_together(self, words: list[str], said: str) -> None:
         with pytest.raises(FaultsError, match=f"(?s){said}"):
             runtimes.check_options(words, "apptainer", "m")
+
+    @pytest.mark.parametrize("runtime", ["docker", "podman", "apptainer", "enroot"])
+    @pytest.mark.parametrize(
+        ("word", "said"), [("-d", "-d"), ("-itd", "-d"), ("-deA_TOKEN=x", "-d"), ("--detach=true", "--detach")]
+    )
+    def test_that_leave_the_run_before_it_is_over_are_refused(self, runtime: str, word: str, said: str) -> None:
+        with pytest.raises(FaultsError, match=rf"^m: {said}: the run would be over before its model; valid: none$"):
+            runtimes.check_options(["--rm", word], runtime, "m")
+
+    def test_that_only_look_like_it_are_left(self) -> None:
+        runtimes.check_options(["--device=/dev/kfd", "--detach-keys=ctrl-x", "-it", "--dns", "10.0.0.1"], "docker", "m")
+
+    def test_that_are_at_fault_in_two_ways_are_told_together(self) -> None:
+        with pytest.raises(FaultsError, match=r"m: -d: .*\nm: enroot has no --hostname"):
+            runtimes.check_options(["-d", "--hostname=x"], "enroot", "m")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from pytest_madengine.backends import facts
 from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
-from pytest_madengine.errors import InfrastructureError
+from pytest_madengine.errors import InfrastructureError, RefusedError
 from pytest_madengine.jobs.job import Job
 
 FINE = "fine"
@@ -22,6 +23,8 @@ FAULTS = (
     "plan raises",
     "submit raises",
     "submit raises what nobody expects",
+    "is refused",
+    "is refused once it waits",
     "submit ends the test",
     "no handle",
     "handle is garbage",
@@ -83,6 +86,8 @@ class Misbehaving:
         fault = self._fault_of(plan.job)
         if fault == "submit raises":
             raise InfrastructureError("no room")
+        if fault == "is refused":
+            raise RefusedError("no such partition")
         if fault == "submit raises what nobody expects":
             raise ZeroDivisionError
         if fault == "submit ends the test":
@@ -113,6 +118,7 @@ class Misbehaving:
         garbage: dict[str, Any] = {"status is garbage": "RUNNING", "state is garbage": Status("done")}  # type: ignore[arg-type]
         states = {
             "is lost": State.LOST,
+            "is refused once it waits": State.LOST,
             "never ends": State.RUNNING,
             "cannot be cancelled": State.RUNNING,
             "is preempted again and again": State.LOST,
@@ -139,6 +145,8 @@ class Misbehaving:
         outcome: Any = facts.outcome(folder, State.EXITED, exit_code=code, node="node1", duration=1.0)
         if fault == "outcome has a wrong log":
             outcome = Outcome(State.EXITED, 0, folder)
+        if fault == "is refused once it waits":
+            outcome = replace(outcome, refused=True)
         garbled: Any = "fine"
         return outcome if fault != "outcome is garbage" else garbled  # type: ignore[no-any-return]
 

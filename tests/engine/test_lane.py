@@ -32,6 +32,7 @@ WITH_OUTCOME = {
     "loses a rank",
     "gives no performance",
     "is lost",
+    "is refused once it waits",
     "is preempted again and again",
     "is dropped",
     "status is garbage",
@@ -124,6 +125,12 @@ def test_a_job_lands_whatever_its_backend_does_to_it(harbour: Harbour, fault: st
     assert bool(flight.error) != (fault in WITH_OUTCOME)
     assert other.outcome
     assert other.outcome.state is State.EXITED
+
+
+@pytest.mark.parametrize(("fault", "refused"), [("is refused", True), ("submit raises", False)])
+def test_a_flight_knows_whether_it_was_refused_for_good(harbour: Harbour, fault: str, *, refused: bool) -> None:
+    (flight,) = harbour.fly([fault])
+    assert flight.refused is refused
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -415,6 +415,10 @@ class TestNamesNothing:
         with pytest.raises(UserError, match=rf"models\.json:4: {project.name}\.dockerfile is missing; --target=host"):
             project.visit().supply.recipe(project.want(project.model(dockerfile="")))
 
+    def test_no_dockerfile_in_the_card_of_a_model_that_runs_on_nodes(self) -> None:
+        with pytest.raises(UserError, match=r"missing; --target=host, or slurm\.container_runtime: none, needs none"):
+            supply(on_nodes=True).recipe(card(dockerfile=""))
+
     def test_a_build_context_that_is_no_folder(self, project: Project) -> None:
         with pytest.raises(FaultsError) as caught:
             project.visit().supply.recipe(project.want(project.model(dockercontext="nowhere")))

@@ -421,11 +421,23 @@ def test_a_jobs_id_is_that_of_its_folder_in_its_run(make: Make) -> None:
             "dummy: additional_docker_run_options: enroot has no --hostname",
         ),
         ({"distributed": {"launcher": "sglang_disagg", "nnodes": 2}}, "needs at least 3 nodes, slurm.nodes is 2"),
+        (
+            {"additional_docker_run_options": "--rm -d"},
+            "dummy: additional_docker_run_options: -d: the run would be over",
+        ),
     ],
 )
 def test_what_a_cluster_cannot_do_is_refused(make: Make, card: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         make(replace(session(), remote=True), **card)
+
+
+def test_a_container_that_leaves_its_client_is_refused_where_there_is_one(make: Make) -> None:
+    with pytest.raises(FaultsError, match="dummy: additional_docker_run_options: --detach: the run would be over"):
+        make(additional_docker_run_options="--detach")
+    make(image=None, additional_docker_run_options="--detach")
+    bare = replace(session(slurm={"container_runtime": "none"}), remote=True)
+    make(bare, image=None, additional_docker_run_options="--detach")
 
 
 def test_jobs_that_share_nodes_meet_on_ports_of_their_own(make: Make) -> None:

@@ -147,7 +147,7 @@ def test_an_unknown_key_warns_with_its_line_and_the_nearest_spelling(tmp_path: P
     assert model.model_extra == {"arg": "x"}
 
 
-@pytest.mark.parametrize("how", ["--collect-only", "--madengine-dry-run"])
+@pytest.mark.parametrize("how", ["--collect-only", "--madengine-dry-run", "-v"])
 def test_the_warning_shows_no_more_of_the_card(pytester: pytest.Pytester, how: str) -> None:
     card = '[{"name": "a", "scripts": "a.sh", "imagx": 1, "env_vars": {"API_KEY": "plantedsecret9"}}]'
     written(pytester.path, card)

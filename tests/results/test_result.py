@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -84,6 +85,10 @@ def test_the_explanation_holds_reason_last_lines_and_the_logs_path() -> None:
     made = result(status=FAILURE, reason="exit code 3", log="/runs/run.log", tail=("one", "two"))
     assert made.explanation() == "m: exit code 3\n\n    one\n    two\n\nlog: /runs/run.log"
     assert result(reason="skipped").explanation() == "m: skipped"
+
+
+def test_an_explanation_says_which_variant_failed() -> None:
+    assert replace(result(reason="x"), nodeid="models.json::m[main]").explanation() == "m[main]: x"
 
 
 def test_the_failure_class_is_a_plain_word_in_json() -> None:
