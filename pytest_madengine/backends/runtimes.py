@@ -90,11 +90,14 @@ def run(job: Job, stated: Slurm, of_node: Iterable[str]) -> str:
 def stop(job: Job, stated: Slurm) -> str:
     """A command that ends `run`: it knows its process, `$child`, and `$patience`, the seconds from TERM to KILL."""
     if contained(job, stated) and stated.container_runtime in LIKE_DOCKER:
-        name = f'{shlex.quote(job.id)}-"$rank"'
-        acts = ("rm --force", 'stop -t "$patience"', "container inspect")
-        kill, end, look = (f"{stated.container_runtime} {act} {name}" for act in acts)
-        # again, since what ends the job may end a client before the container has gone
-        return f'while if [ "$patience" = 0 ]; then {kill}; else {end}; fi; {look}; do sleep 0.1; done >/dev/null 2>&1'
+        name, runtime = f'{shlex.quote(job.id)}-"$rank"', stated.container_runtime
+        kill, end = f"{runtime} rm --force {name}", f'{runtime} stop -t "$patience" {name}'
+        gone = f"{runtime} ps --all --quiet --filter=name=^/?{name}$ && echo gone"
+        # again, since what ends the job may end each of these clients before the container has gone
+        return (
+            f'for _ in {{1..100}}; do if [ "$patience" = 0 ]; then {kill}; else {end}; fi >/dev/null 2>&1; '
+            f'[ "$({gone})" != gone ] || break; sleep 0.1; done 2>/dev/null'
+        )
     return '[ -z "$child" ] || if [ "$patience" = 0 ]; then kill -KILL "$child"; else kill "$child"; fi 2>/dev/null'
 
 

@@ -17,7 +17,7 @@ run() {
     --rm --name=madengine-run-1-m-"$rank" "$(cat /shared/.madengine/runs/run-1/jobs/m/images/"$(uname -n)")" /madengine/job/run.sh
 }
 stop() {
-  while if [ "$patience" = 0 ]; then podman rm --force madengine-run-1-m-"$rank"; else podman stop -t "$patience" madengine-run-1-m-"$rank"; fi; podman container inspect madengine-run-1-m-"$rank"; do sleep 0.1; done >/dev/null 2>&1
+  for _ in {1..100}; do if [ "$patience" = 0 ]; then podman rm --force madengine-run-1-m-"$rank"; else podman stop -t "$patience" madengine-run-1-m-"$rank"; fi >/dev/null 2>&1; [ "$(podman ps --all --quiet --filter=name=^/?madengine-run-1-m-"$rank"$ && echo gone)" != gone ] || break; sleep 0.1; done 2>/dev/null
 }
 run &
 child=$!
