@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from pytest_madengine.backends.base import Backend, Outcome, State
 from pytest_madengine.backends.facts import LOG
+from pytest_madengine.context import credentials
 from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
 from pytest_madengine.engine.board import Course
 from pytest_madengine.engine.lane import Flight
@@ -205,10 +206,9 @@ class Attempt:
         if past is None or data is None:
             return None
         self._unwatched = True
-        known = Job.from_json(data, compose.secrets(self.model, self.session.jobs))
-        self.job = replace(known, logins=compose.logins(known.image, self.session.jobs))
+        self.job = compose.taken_up(data, self.model, self.session.jobs)
         self.image = self.job.image
-        self.session.display.hide(self.job.secrets.values())
+        self.session.display.hide(self._hidden(self.job))
         handle = leftovers.handle_of(past, backend)
         began = time.monotonic() - (time.time() - past.began) if past.began else None
         flight = Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
@@ -218,7 +218,7 @@ class Attempt:
     def launch(self, job: Job, backend: Backend, pause: float = 0.0) -> Flight:
         """Have the job submitted, `pause` seconds from now at the earliest."""
         self.job = job
-        self.session.display.hide(job.secrets.values())
+        self.session.display.hide(self._hidden(job))
         self.session.directory.note(job)
         flight = Flight(self.nodeid, self.number, job, backend, not_before=time.monotonic() + pause)
         self.session.fleet.add(flight)
@@ -339,12 +339,13 @@ class Attempt:
             return self._keep(self.failed(reason, FailureClass.INFRASTRUCTURE))
 
     def _measured(self, job: Job, outcome: Outcome) -> Result:
-        masker = Masker(job.secrets.values())
+        masker = Masker(self._hidden(job))
         of_ranks = [path for folder in outcome.folders.values() for path in (folder / LOG, *folder.glob("artifacts/*"))]
         for path in (outcome.log, *outcome.artifacts.values(), *of_ranks):
             logscan.mask(path, masker)
         places = selfmanaged.of_job(self.model, job)
-        measured = measure.measure(self.model, self.source, self.session.context, outcome, places)
+        context = self.session.context
+        measured = measure.measure(self.model, self.source, context, outcome, places, job.measuring)
         ranks = 1 if job.self_managed else job.topology.nodes
         verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, ranks)
         folder = outcome.folders.get(verdict.rank)
@@ -367,6 +368,11 @@ class Attempt:
                 machine=dict(outcome.machine),
             )
         )
+
+    def _hidden(self, job: Job) -> list[str]:
+        """What may not be shown of all that the job knows."""
+        known = self.session.credentials if job.credential else {}
+        return [*job.secrets.values(), *credentials.hidden_texts(known)]
 
     def _class(self, verdict: Verdict, tail: tuple[str, ...], outcome: Outcome) -> FailureClass:
         rules = self.session.failure_rules

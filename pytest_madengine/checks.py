@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from pytest_madengine import runid
+from pytest_madengine.context.kubernetes import Kubernetes
 from pytest_madengine.engine import rundir
 from pytest_madengine.errors import UserError
 from pytest_madengine.images import manifestfile, registry
@@ -47,6 +48,8 @@ def check(ours: Session) -> None:
     _check_images(ours)
     _check_destinations(ours)
     _check_reservation(ours)
+    _check_keeping(ours)
+    _check_cluster(ours)
     if not ours.config.option.collectonly:
         ours.require_secrets()
     if not (ours.config.option.collectonly or ours.settings.dry_run):
@@ -127,3 +130,28 @@ def _check_reservation(ours: Session) -> None:
         raise UserError(
             f"--madengine-reservation: the target is {ours.target}, which has no reservations; valid: --target=slurm"
         )
+
+
+def _check_keeping(ours: Session) -> None:
+    """Meet a wish to keep what another target than Kubernetes never keeps.
+
+    Raises:
+        UserError: the target is no Kubernetes.
+    """
+    if ours.settings.keep_alive and ours.target != compose.PODS:
+        raise UserError(
+            f"--madengine-keep-alive: the target is {ours.target}, where nothing of a run stays; valid: --target=k8s"
+        )
+
+
+def _check_cluster(ours: Session) -> None:
+    """Meet a cluster that nobody described, before an image is built for it; it is not asked for anything.
+
+    Raises:
+        UserError: it is not.
+    """
+    asleep = ours.config.option.collectonly or ours.settings.dry_run or ours.settings.build_only
+    if ours.target == compose.PODS and not asleep:
+        from pytest_madengine.backends import kubeapi, kubenote
+
+        kubeapi.api(kubenote.place(ours.context.pods or Kubernetes()))

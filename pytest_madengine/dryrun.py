@@ -18,7 +18,8 @@ import pytest
 
 from pytest_madengine import fixtures, loop
 from pytest_madengine.attempt import Attempt
-from pytest_madengine.context import credentials, presets
+from pytest_madengine.backends import kubemanifest
+from pytest_madengine.context import credentials
 from pytest_madengine.errors import BuildError, MadengineError
 from pytest_madengine.images import registry
 from pytest_madengine.images.batch import BatchEntry
@@ -26,6 +27,7 @@ from pytest_madengine.images.build import Build, Recipe
 from pytest_madengine.images.image import Image
 from pytest_madengine.images.supply import Supply, Want
 from pytest_madengine.items import ModelItem
+from pytest_madengine.jobs import compose
 from pytest_madengine.makers import RAISED
 from pytest_madengine.reporting.status import aligned
 from pytest_madengine.secrets import Masker, secrets_of_environment
@@ -234,9 +236,9 @@ def _unheeded(item: pytest.Item) -> Iterator[str]:
 def _origins(attempt: Attempt) -> dict[str, str]:
     """Where each value of a job on a cluster comes from."""
     ours = attempt.session
-    if ours.target != "slurm":
+    merged = compose.on_cluster(attempt.model, attempt.source, attempt.image, ours.jobs)
+    if merged is None:
         return {}
-    merged = presets.for_model(attempt.model, ours.context, attempt.source, ours.settings.reservation)
     rows = [(f"{key} = {_value(value)}", origin) for key, value, origin in merged.lines()]
     return {"origins": "\n".join(aligned(rows))}
 
@@ -253,13 +255,15 @@ def texts_of(request: Any) -> dict[str, str]:
 
 
 def _text(part: Any) -> str:
-    """A text as it is, arguments as a command of a shell, variables a line each, anything else as JSON."""
+    """A text as it is, arguments as a command, variables a line each, an object of Kubernetes as YAML, else JSON."""
     if isinstance(part, str):
         return part
     if isinstance(part, list) and _all_texts(part):
         return command(part)
     if isinstance(part, Mapping) and _all_texts(part.values()):
         return "\n".join(f"{name}={shlex.quote(value)}" for name, value in part.items())
+    if isinstance(part, Mapping) and {"apiVersion", "kind"} <= part.keys():
+        return kubemanifest.as_yaml([dict(part)])
     return json.dumps(part, indent=2, default=str)
 
 

@@ -182,6 +182,11 @@ OPTIONS = (
         "show what would be handed over for each model, and contact nothing; -v: with the origin of each value",
         default=False,
     ),
+    Option(
+        "--madengine-keep-alive",
+        "leave on --target=k8s what was made for each model, for you to look at and to delete",
+        default=False,
+    ),
     Option("--madengine-live-output", "show what builds and models print, line by line", default=False),
     Option(
         "--madengine-exit-codes",

@@ -175,6 +175,7 @@ def pytest_madengine_backends(config: pytest.Config) -> Mapping[str, Backend]:
     from pytest_madengine import session
     from pytest_madengine.backends.docker import DockerBackend
     from pytest_madengine.backends.host import HostBackend
+    from pytest_madengine.backends.kubernetes import KubernetesBackend
     from pytest_madengine.backends.slurm import SlurmBackend
     from pytest_madengine.backends.slurmsteps import StepsBackend, inside
 
@@ -182,7 +183,7 @@ def pytest_madengine_backends(config: pytest.Config) -> Mapping[str, Backend]:
     slurm = ours.context.slurm
     steps = inside(os.environ) and (slurm is None or slurm.in_allocation == "steps")
     on_slurm = StepsBackend(os.environ) if steps else SlurmBackend(ours.settings.pack)
-    return {each.name: each for each in (DockerBackend(), HostBackend(), on_slurm)}
+    return {each.name: each for each in (DockerBackend(), HostBackend(), on_slurm, KubernetesBackend())}
 
 
 def pytest_madengine_launchers() -> Sequence[Launcher]:

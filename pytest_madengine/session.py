@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pytest_madengine import runid
 from pytest_madengine.backends.base import Backend
-from pytest_madengine.context import credentials, machine
+from pytest_madengine.context import credentials, machine, presets
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.layers import merged
 from pytest_madengine.context.load import Below, load
@@ -313,7 +313,8 @@ class Session:
             environ=os.environ,
             timeout=self.settings.timeout,
             reservation=self.settings.reservation,
-            remote=self.backends[self.target].remote,
+            cluster=self.target if self.backends[self.target].remote else "",
+            keep=self.settings.keep_alive,
             logins=self._logins,
         )
 
@@ -336,6 +337,11 @@ class Session:
 
     @property
     def _vendor(self) -> str:
+        """Whose GPUs images are for where the context's own key does not say; '' where nobody does."""
+        if self.target == compose.PODS:
+            stated = self.context.pods
+            named = stated is not None and "gpu_resource_name" in stated.model_fields_set
+            return presets.vendor_of(stated) if stated and named else ""
         return "" if self._machine_is_left_alone else machine.vendor()
 
     @cached_property
@@ -350,6 +356,7 @@ class Session:
             build_only=settings.build_only,
             on_nodes=self.backends[self.target].remote,
             ship_to=self._archives,
+            in_pods=self.target == compose.PODS and not settings.build_only,
             reservation=settings.reservation,
         )
         kind = OnCompute if settings.build_on_compute else Builder
@@ -358,8 +365,9 @@ class Session:
 
     @property
     def _archives(self) -> Path | None:
-        """Where images lie that nodes can get from nowhere else; None where no model runs in one on a node."""
-        ships = self.backends[self.target].remote and self.containers and not self.settings.build_only
+        """Where images lie that nodes can get from nowhere else; None where no model runs in one there."""
+        nodes = self.backends[self.target].remote and self.target != compose.PODS
+        ships = nodes and self.containers and not self.settings.build_only
         return self.directory.archives if ships else None
 
     @cached_property

@@ -70,6 +70,7 @@ class Settings:
     dry_run: bool
     pack: int
     live_output: bool
+    keep_alive: bool
 
 
 def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
@@ -120,6 +121,7 @@ def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
         dry_run=given.madengine_dry_run,
         pack=_count("pack", given.madengine_pack),
         live_output=given.madengine_live_output,
+        keep_alive=given.madengine_keep_alive,
     )
 
 

@@ -186,7 +186,7 @@ def test_a_reservation_reaches_the_scheduler(pytester: pytest.Pytester) -> None:
     assert "#SBATCH --reservation=of-the-option\n" in job.read_text()
 
 
-@pytest.mark.parametrize("target", ["docker", "host", "slurm"])
+@pytest.mark.parametrize("target", ["docker", "host", "slurm", "k8s --madengine-registry=registry.example"])
 def test_nothing_is_contacted_started_or_written(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
@@ -196,7 +196,8 @@ def test_nothing_is_contacted_started_or_written(
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
-    result = run_bare(pytester, DRY, f"--target={target}", "-p", "no:cacheprovider", "-s")
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    result = run_bare(pytester, DRY, *f"--target={target}".split(), "-p", "no:cacheprovider", "-s")
     assert [line for line in result.outlines if "TOUCHED" in line] == []
     assert result.ret == pytest.ExitCode.OK
     assert not any(path.name.startswith((".madengine", "perf")) for path in pytester.path.iterdir())
@@ -439,6 +440,10 @@ def test_verbosely_each_value_comes_with_its_origin(pytester: pytest.Pytester) -
         (["--madengine-preflight"], "--madengine-dry-run and --madengine-preflight contradict each other"),
         (["-n2"], "--madengine-dry-run: this one process shows all models; leave -n and --dist out"),
         (["--madengine-reservation=r"], "--madengine-reservation: the target is host, which has no reservations"),
+        (
+            ["--madengine-keep-alive"],
+            "--madengine-keep-alive: the target is host, where nothing of a run stays; valid:",
+        ),
         (["--madengine-reservation="], "--madengine-reservation: is empty"),
         (["--madengine-reservation=a\nb"], "--madengine-reservation: found 'a\\nb'; valid: one line of text"),
     ],

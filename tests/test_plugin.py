@@ -56,7 +56,7 @@ def test_options_and_the_marker_are_documented(pytester: pytest.Pytester) -> Non
         ("--madengine-context-file=none.json", "*none.json: cannot be read*"),
         ("--madengine-timeout=-7", "--madengine-timeout: found -7; valid: seconds, 0*"),
         ("--madengine-output=no/such/perf.csv", "--madengine-output*no such folder"),
-        ("--target=k8s", "--target: no backend 'k8s' is installed; valid: docker, host, slurm*"),
+        ("--target=kubernetes", "--target: no backend 'kubernetes' is installed; valid: docker, host, *"),
         ("--target=moon", "--target: no backend 'moon' is installed; valid: docker, host*"),
         ("--target=dokcer", "--target: no backend 'dokcer' is installed; *did you mean 'docker'*"),
         ("--madengine-max-in-flight=0", "--madengine-max-in-flight: found 0; valid: 1 or more"),

@@ -57,6 +57,11 @@ class OnCluster:
         """What the cluster is told, with the name of that section."""
         raise NotImplementedError
 
+    @property
+    def shares_nodes(self) -> bool:
+        """Whether other jobs may be on the same node and its network."""
+        raise NotImplementedError
+
     def lines(self) -> Iterator[tuple[str, Any, str]]:
         """Dotted key, value and origin of all that is stated; what a variable for secrets holds is hidden."""
         name, stated = self.section
@@ -77,6 +82,11 @@ class Merged(OnCluster):
         """What SLURM is told."""
         return "slurm", self.slurm
 
+    @property
+    def shares_nodes(self) -> bool:
+        """Whether the allocation is not exclusive."""
+        return not self.slurm.exclusive
+
 
 @dataclass(frozen=True)
 class InPods(OnCluster):
@@ -88,6 +98,11 @@ class InPods(OnCluster):
     def section(self) -> tuple[str, BaseModel]:
         """What Kubernetes is told."""
         return "k8s", self.k8s
+
+    @property
+    def shares_nodes(self) -> bool:
+        """Whether pods are on their node's network."""
+        return bool(self.k8s.host_network)
 
 
 @dataclass(frozen=True)
@@ -274,7 +289,16 @@ def _vendor(stated: Sequence[Layer], context: Context) -> str:
     """Whose GPUs are asked for, by the context or the resource that somebody names; '' where nobody says."""
     names = (layer.get("k8s", "gpu_resource_name") or "" for layer in reversed(stated))
     name: str = next(filter(None, names), "")
-    return "NVIDIA" if name.startswith("nvidia.com/") else "AMD" if name else context.gpu_vendor or ""
+    return _maker(name) if name else context.gpu_vendor or ""
+
+
+def vendor_of(k8s: Kubernetes) -> str:
+    """Whose GPUs a settled section asks for."""
+    return _maker(k8s.gpu_resource_name)
+
+
+def _maker(resource: str) -> str:
+    return "NVIDIA" if resource.startswith("nvidia.com/") else "AMD"
 
 
 def _several(nodes: int, gpus: _Found | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,7 +26,14 @@ LONGEST = 400
 """Bytes of a line that are looked at before and behind `performance:`."""
 
 
-def measure(model: Model, source: Source, context: Context, outcome: Outcome, places: Sequence[str] = ()) -> Measured:
+def measure(
+    model: Model,
+    source: Source,
+    context: Context,
+    outcome: Outcome,
+    places: Sequence[str] = (),
+    measuring: Collection[int] = (),
+) -> Measured:
     """What the run's log, its results CSV and its configuration file say; of a job of several ranks, all of theirs.
 
     Args:
@@ -35,9 +42,11 @@ def measure(model: Model, source: Source, context: Context, outcome: Outcome, pl
         context: the merged configuration.
         outcome: what the run left.
         places: where the job's shell looked for a perf.csv of the model's own; none where it did not.
+        measuring: the ranks that measure, where others only serve; none where all do.
     """
     patterns = rules(model, context)
-    measured = _of_ranks(model, patterns, outcome) if outcome.folders else _of_one(model, patterns, outcome)
+    several = bool(outcome.folders)
+    measured = _of_ranks(model, patterns, outcome, measuring) if several else _of_one(model, patterns, outcome)
     if places:
         measured = replace(measured, table=_own_table(model, outcome.artifacts, places), own=True, places=tuple(places))
     return replace(measured, configs=config_of(model, source))
@@ -53,15 +62,18 @@ def _of_one(model: Model, patterns: errorscan.Rules, outcome: Outcome) -> Measur
     )
 
 
-def _of_ranks(model: Model, patterns: errorscan.Rules, outcome: Outcome) -> Measured:
+def _of_ranks(model: Model, patterns: errorscan.Rules, outcome: Outcome, measuring: Collection[int]) -> Measured:
     left = {number: _left(folder) for number, folder in outcome.folders.items()}
     absent = {number: Rank() for number in outcome.ranks}
     present = {number: _rank(model, patterns, each, outcome.folders[number]) for number, each in left.items()}
-    ranks = {**absent, **present}
+    every = {**absent, **present}
+    ranks = {number: rank for number, rank in every.items() if not measuring or number in measuring}
     found = aggregate.combine(ranks, model.aggregate, model.multiple_results)
+    hosts = {number: rank.host for number, rank in every.items() if rank.host}
     return replace(
         found,
-        notes=(*found.notes, *_unlike(outcome.folders, found.hosts)),
+        hosts=hosts,
+        notes=(*found.notes, *_unlike(outcome.folders, hosts)),
         phases={number: each.phases for number, each in left.items()},
         telling=_telling(ranks),
     )

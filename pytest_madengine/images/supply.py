@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_madengine.context import credentials
+from pytest_madengine.context import credentials, presets
 from pytest_madengine.context.context import Context
 from pytest_madengine.engine.board import Phase, Progress
 from pytest_madengine.errors import BuildError, Fault, FaultsError, InfrastructureError, PushError, UserError
@@ -70,6 +70,7 @@ class Orders:
         build_only: whether images that are in a registry may stay there.
         on_nodes: whether models run on nodes, which pull by themselves what is in a registry.
         ship_to: a folder that nodes see too, for archives of images that no registry has; None where none are needed.
+        in_pods: whether models run in pods, which get images from registries alone unless told otherwise.
         reservation: SLURM's, for builds on nodes; '' where none is given.
     """
 
@@ -80,6 +81,7 @@ class Orders:
     build_only: bool = False
     on_nodes: bool = False
     ship_to: Path | None = None
+    in_pods: bool = False
     reservation: str = ""
 
 
@@ -143,11 +145,27 @@ class Supply:
             )
         if wish and not wish.build_new:
             return self._not_to_be_built(want, wish, doing)
+        self._require_way_to_pods(want, wish)
         if isinstance(self._builder, OnCompute):
             return self._built_there(self._builder, want, wish, doing)
         engine.client()
         image = self._builder.build(self.recipe(want), doing)
         return self._pushed(image, self.remote_name(want, wish, image.reference), doing)
+
+    def _require_way_to_pods(self, want: Want, wish: BatchEntry | None) -> None:
+        """Meet an image that no pod could have, before it is built.
+
+        Raises:
+            UserError: it goes to no registry, from which pods are to pull it.
+        """
+        if not self.orders.in_pods or self.orders.registry or (wish and (wish.registry or wish.registry_image)):
+            return
+        if presets.for_pods(want.model, self._context, want.source).k8s.image_pull_policy == "Always":
+            raise UserError(
+                f"{_place(want)}: {want.model.name}: its image would be on this machine alone, and pods pull theirs; "
+                "valid: --madengine-registry or --madengine-use-image, or k8s.image_pull_policy 'IfNotPresent' where "
+                "nodes have it"
+            )
 
     def key(self, want: Want) -> Hashable:
         """What is equal for wishes that one image fulfils; a card that is at fault shares its error with no other."""

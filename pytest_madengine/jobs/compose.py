@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import shlex
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,20 @@ from pytest_madengine.backends import runtimes
 from pytest_madengine.context import credentials, presets
 from pytest_madengine.context.context import Context, Script, parse_gpus
 from pytest_madengine.context.machine import Machine
-from pytest_madengine.context.presets import Merged
+from pytest_madengine.context.presets import InPods, Merged, OnCluster
 from pytest_madengine.engine.rundir import job_prefix
 from pytest_madengine.errors import Fault, FaultsError, InfrastructureError, UserError, nearest
 from pytest_madengine.images.image import Image
-from pytest_madengine.jobs.job import Devices, Job, Logins, Mount
-from pytest_madengine.launchers.base import CUDA, PORT, ROCR, Launcher, Topology
+from pytest_madengine.jobs import nodes, pods, variables
+from pytest_madengine.jobs.job import NO_CREDENTIAL, Devices, Job, Logins, Mount
+from pytest_madengine.launchers.base import PORT, Launcher, Topology
 from pytest_madengine.models.model import Model, Source
 from pytest_madengine.results import selfmanaged
-from pytest_madengine.secrets import Secret, is_secret, secrets_of_environment
+from pytest_madengine.secrets import Secret, is_secret
 
 DEFAULT_TIMEOUT = 7200
-OWN_PORTS = 20_000
-"""From here on, below those that systems give out by themselves, 10,000 ports are for jobs that share nodes."""
-PASSED_ON = (
-    *("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "NODE_RANK", "NNODES", "NPROC_PER_NODE"),
-    *(
-        "MAD_MULTI_NODE_RUNNER",
-        "MAD_COLLECT_METRICS",
-        "NCCL_SOCKET_IFNAME",
-        "GLOO_SOCKET_IFNAME",
-        "NCCL_DEBUG",
-    ),
-    *("NCCL_IB_DISABLE", "NCCL_NET_GDR_LEVEL", "PRIMUS_CONFIG_PATH", "PRIMUS_CLI_EXTRA"),
-    *("TORCH_ELASTIC_RDZV_TIMEOUT", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
-    "MIOPEN_USER_DB_PATH",
-)
-"""Variables of the user's shell that reach the model, as the replaced tool lets them."""
+PODS = "k8s"
+"""The cluster whose jobs are pods; what else is one counts as SLURM's kind."""
 
 
 def _none(_: str) -> Logins:
@@ -63,7 +50,8 @@ class Session:
         timeout: `--madengine-timeout`, None when not given.
         reservation: `--madengine-reservation`, '' when not given.
         logins: those that other machines need to pull an image.
-        remote: whether jobs run on nodes of a cluster, and nothing of this machine counts.
+        cluster: `slurm` or `k8s` where jobs run on nodes of one, and nothing of this machine counts; '' elsewhere.
+        keep: whether what a cluster made for jobs is to stay when they are over.
     """
 
     run: str
@@ -74,8 +62,14 @@ class Session:
     environ: Mapping[str, str] = field(repr=False)
     timeout: float | None = None
     reservation: str = ""
-    remote: bool = False
+    cluster: str = ""
+    keep: bool = False
     logins: Callable[[str], Logins] = field(default=_none, repr=False)
+
+    @property
+    def remote(self) -> bool:
+        """Whether jobs run on nodes of a cluster."""
+        return bool(self.cluster)
 
 
 def job(model: Model, source: Source, image: Image | None, directory: Path, session: Session) -> Job:
@@ -89,74 +83,106 @@ def job(model: Model, source: Source, image: Image | None, directory: Path, sess
     if model.data:
         raise UserError(f"{model.name}: data {model.data!r}: data providers do not run in this version")
     launcher = launcher_of(model, session)
-    merged = presets.for_model(model, session.context, source, session.reservation) if session.remote else None
-    devices = _of_nodes(merged, session.machine) if merged else _devices(model, session)
+    merged = on_cluster(model, source, image, session)
+    devices = nodes.devices(merged, session.machine) if merged else _devices(model, session)
     _require_options(model, image, launcher, merged)
-    topology = _on_nodes(merged, model, launcher) if merged else _topology(model, session, launcher, devices)
-    credential = credentials.of(model, session.credentials)
-    context = session.context
-    options = _launcher_options(model, context)
-    launch = (launcher or session.launchers["torchrun"]).environment(topology, options)
-    variables = _environment(model, session, image, devices, merged)
-    variables = {**({} if merged else launch), **variables, **_image_of_containers(model, launcher, image, merged)}
+    topology = nodes.topology(merged, model, launcher) if merged else _topology(model, session, launcher, devices)
+    context, options = session.context, _launcher_options(model, session.context)
+    starts = launcher or session.launchers["torchrun"]
+    launch = starts.environment(topology, options)
+    stated = {**({} if merged else launch), **variables.stated(model, session, image, devices, launcher, merged)}
     prepare = launcher.prepare(topology, options) if launcher and merged else ""
-    return Job(
+    credential = credentials.of(model, session.credentials)
+    made = Job(
         id=job_id(session.run, directory),
         run=session.run,
         name=model.name,
         script=_script(model, context, credential, prepare, _places(model, launcher, merged)),
         directory=directory,
         project=source.root,
-        env={name: value for name, value in variables.items() if not is_secret(name)},
-        secrets={
-            **secrets(model, session),
-            **{
-                name: Secret(value)
-                for name, value in variables.items()
-                if is_secret(name) and name not in context.secrets
-            },
-        },
+        env={name: value for name, value in stated.items() if not is_secret(name)},
+        secrets=_hidden(model, session, stated),
         limit=limit(model, context, session.timeout),
         image=image,
-        mounts=_mounts(context),
+        mounts=_mounts(context, of_nodes=session.cluster == PODS),
         devices=devices,
         cpus=context.docker_cpus or "",
         options=_options(model),
         topology=topology,
         self_managed=bool(launcher and launcher.self_managed),
         logins=logins(image, session),
-        **(_for_cluster(merged, launcher or session.launchers["torchrun"], devices) if merged else {}),
-        expressions={name: value for name, value in launch.items() if merged and name not in variables},
+    )
+    made = _for_cluster(made, merged, starts, launch) if merged else made
+    return _for_pods(made, merged, model, source, session, launcher) if isinstance(merged, InPods) else made
+
+
+def on_cluster(model: Model, source: Source, image: Image | None, session: Session) -> OnCluster | None:
+    """What counts for a model on the session's cluster, with the origin of each value; None where there is none.
+
+    Raises:
+        UserError: card and context do not fit together.
+    """
+    if session.cluster == PODS:
+        return presets.for_pods(model, session.context, source, image.vendor if image else "")
+    return presets.for_model(model, session.context, source, session.reservation) if session.remote else None
+
+
+def taken_up(data: Mapping[str, Any], model: Model, session: Session) -> Job:
+    """A job of an earlier session from what its folder says, with the secrets, logins and credentials of now."""
+    known = Job.from_json(data, variables.secrets(model, session))
+    return replace(known, logins=logins(known.image, session), credential=_credential(session))
+
+
+def _hidden(model: Model, session: Session, stated: Mapping[str, str]) -> dict[str, Secret]:
+    """The secrets, and those variables that are some by their names."""
+    more = {name: Secret(value) for name, value in stated.items() if is_secret(name)}
+    return {
+        **variables.secrets(model, session),
+        **{name: value for name, value in more.items() if name not in session.context.secrets},
+    }
+
+
+def _for_cluster(made: Job, merged: OnCluster, launcher: Launcher, launch: Mapping[str, str]) -> Job:
+    """The job with what only nodes of a cluster need."""
+    _, section = merged.section
+    known = {*made.env, *made.secrets}
+    return replace(
+        made,
+        cluster=section.model_dump(mode="json", exclude_unset=True),
+        visible_devices=nodes.visible_devices(launcher, made.devices),
+        expressions={name: value for name, value in launch.items() if name not in known},
     )
 
 
-def _for_cluster(merged: Merged, launcher: Launcher, devices: Devices) -> dict[str, Any]:
-    return {
-        "cluster": merged.slurm.model_dump(mode="json", exclude_unset=True),
-        "visible_devices": _visible_devices(launcher, devices),
-    }
+def _for_pods(
+    made: Job, merged: InPods, model: Model, source: Source, session: Session, launcher: Launcher | None
+) -> Job:
+    """The job with what it brings along, since pods see no folder of this machine.
+
+    Raises:
+        UserError: no pod could run it.
+    """
+    made = replace(
+        made,
+        files=pods.files(model, source, session.context, launcher),
+        credential=_credential(session),
+        measuring=(0,) if launcher and launcher.client else (),
+        keep=session.keep,
+    )
+    pods.check(made, merged.k8s)
+    return made
+
+
+def _credential(session: Session) -> Secret:
+    if session.cluster != PODS or not session.credentials:
+        return NO_CREDENTIAL
+    return Secret(json.dumps(session.credentials, indent=1))
 
 
 def logins(image: Image | None, session: Session) -> Logins:
     """Those that nodes need for the image, if they pull it."""
     pulled = session.remote and image is not None and not image.archive
     return session.logins(image.registry_image or image.reference) if pulled and image else Logins()
-
-
-def secrets(model: Model, session: Session) -> dict[str, Secret]:
-    """What the job may not show: of the user's shell, the card's credential, card and context.
-
-    Raises:
-        UserError: the card names a credential that is not there.
-    """
-    context = session.context
-    variables = {**model.env_vars, **context.env_vars, **context.docker_env_vars}
-    return {
-        **secrets_of_environment(session.environ),
-        **credentials.variables(model, session.credentials),
-        **{name: Secret(value) for name, value in variables.items() if is_secret(name)},
-        **{name: Secret(value) for name, value in context.secrets.items()},
-    }
 
 
 def job_id(run: str, directory: Path) -> str:
@@ -178,16 +204,18 @@ def launcher_of(model: Model, session: Session) -> Launcher | None:
     """The launcher that the context, the card or MAD_LAUNCHER names; None where nobody does.
 
     Raises:
-        FaultsError: no launcher has that name.
+        FaultsError: no launcher has that name, or pods cannot do what it does.
     """
     named = session.context.distribution(model).launcher or session.environ.get("MAD_LAUNCHER", "")
-    if not named or named in session.launchers:
-        return session.launchers.get(named)
-    known = sorted({launcher.name for launcher in session.launchers.values()})
-    where = f"{model.name}: distributed.launcher"
-    raise FaultsError(
-        [Fault(where, f"unknown launcher {named!r}", ", ".join(known), nearest(named, session.launchers))]
-    )
+    launcher, where = session.launchers.get(named), f"{model.name}: distributed.launcher"
+    if named and launcher is None:
+        known = sorted({each.name for each in session.launchers.values()})
+        found = f"unknown launcher {named!r}"
+        raise FaultsError([Fault(where, found, ", ".join(known), nearest(named, session.launchers))])
+    if launcher and launcher.self_managed and session.cluster == PODS:
+        found = f"{named!r} starts its own containers, and pods can start none"
+        raise FaultsError([Fault(where, found, "another launcher, or --target=slurm or docker")])
+    return launcher
 
 
 def run_directory(model: Model) -> str:
@@ -225,14 +253,18 @@ def _devices(model: Model, session: Session) -> Devices:
     return Devices(machine.vendor if taken else "", taken, render)
 
 
-def _mounts(context: Context) -> tuple[Mount, ...]:
+def _mounts(context: Context, *, of_nodes: bool = False) -> tuple[Mount, ...]:
     """The context's mounts; Docker makes a host folder that is missing, unless the two sides are swapped.
+
+    Args:
+        context: names them.
+        of_nodes: whether the folders are those of other machines, of which nothing is known here.
 
     Raises:
         UserError: the host lacks the host side and has the container side.
     """
     for container, host in context.docker_mounts.items():
-        if not Path(host).exists() and Path(container).exists():
+        if not of_nodes and not Path(host).exists() and Path(container).exists():
             valid = f"{{{host!r}: {container!r}}}, container path first"
             raise UserError(f"docker_mounts: this host has no {host} but has {container}: swapped? valid: {valid}")
     return tuple(Mount(host, container) for container, host in context.docker_mounts.items())
@@ -251,45 +283,15 @@ def _topology(model: Model, session: Session, launcher: Launcher | None, devices
     )
 
 
-def _of_nodes(merged: Merged, machine: Machine) -> Devices:
-    return Devices(machine.vendor, tuple(range(merged.slurm.gpus_per_node or 0)))
-
-
-def _visible_devices(launcher: Launcher, devices: Devices) -> tuple[str, ...]:
-    """The variables by which a model on a node sees its GPUs, the one that looks at the hardware itself first."""
-    lowest = CUDA if devices.vendor == "NVIDIA" else ROCR
-    return tuple(sorted(launcher.visible_devices_of(devices.vendor), key=lambda name: name != lowest))
-
-
-def _on_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> Topology:
-    """The nodes that the scheduler gives.
-
-    Raises:
-        UserError: they are fewer than the launcher needs.
-    """
-    distributed = merged.distributed
-    _require_one_partition(merged, model)
-    _require_nodes(merged, model, launcher)
-    processes = distributed.nproc_per_node or max(1, merged.slurm.gpus_per_node or 0)
-    return Topology.of_cluster(merged.slurm.nodes, processes, _port(merged, model))
-
-
-def _port(merged: Merged, model: Model) -> int:
-    """The rendezvous port; where nobody states one and jobs may share nodes, one that other models hardly have."""
-    stated = merged.distributed.port or merged.distributed.master_port
-    by_preset = merged.origins.get("distributed.port", "").startswith("presets/")
-    if stated and not (by_preset and not merged.slurm.exclusive):
-        return stated
-    return PORT if merged.slurm.exclusive else OWN_PORTS + zlib.crc32(model.name.encode()) % 10_000
-
-
-def _require_options(model: Model, image: Image | None, launcher: Launcher | None, merged: Merged | None) -> None:
+def _require_options(model: Model, image: Image | None, launcher: Launcher | None, merged: OnCluster | None) -> None:
     """Meet options of `docker run` that the container of a job cannot heed.
 
     Raises:
         FaultsError: the card has such options.
     """
-    runtime = merged.slurm.container_runtime if merged else "docker"
+    if isinstance(merged, InPods):
+        return
+    runtime = merged.slurm.container_runtime if isinstance(merged, Merged) else "docker"
     if image and not (launcher and launcher.self_managed):
         runtimes.check_options(_options(model), runtime, f"{model.name}: additional_docker_run_options")
 
@@ -298,128 +300,26 @@ def check_nodes(model: Model, source: Source, session: Session) -> None:
     """Meet a model that asks a cluster for fewer nodes than its launcher needs, before anything is submitted.
 
     Raises:
-        UserError: it does, or its `slurm` or launcher is wrong.
+        UserError: it does, or its `slurm`, `k8s` or launcher is wrong.
     """
     launcher = launcher_of(model, session) if session.remote else None
-    if launcher and launcher.least_nodes > 1:
-        _require_nodes(presets.for_model(model, session.context, source, session.reservation), model, launcher)
+    merged = on_cluster(model, source, None, session) if launcher and launcher.least_nodes > 1 else None
+    if merged:
+        nodes.require_nodes(merged, model, launcher)
 
 
-def _require_nodes(merged: Merged, model: Model, launcher: Launcher | None) -> None:
-    if launcher and launcher.least_nodes > merged.slurm.nodes:
-        raise UserError(
-            f"{model.name}: the launcher {launcher.name} needs at least {launcher.least_nodes} nodes, "
-            f"slurm.nodes is {merged.slurm.nodes}"
-        )
-
-
-def _require_one_partition(merged: Merged, model: Model) -> None:
-    """Meet a test that asks for a model of which its file makes several items.
-
-    Raises:
-        UserError: nobody says in which partition the model is to run.
-    """
-    if several := merged.slurm.partitions:
-        raise UserError(
-            f"{model.name}: slurm.partitions names {', '.join(several)}, and a test runs its model once; "
-            "valid: one of them as the card's slurm.partition, or slurm.partition in place of slurm.partitions"
-        )
-
-
-def _environment(
-    model: Model, session: Session, image: Image | None, devices: Devices, merged: Merged | None
-) -> dict[str, str]:
-    """Later sources win: presets, the user's shell, machine and model facts, card, context."""
-    context = session.context
-    passed = {name: session.environ[name] for name in PASSED_ON if name in session.environ}
-    if "HIP_VISIBLE_DEVICES" in passed:
-        passed["RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"] = ""
-    card = {**model.env_vars, **_image_name(image)}
-    facts = _facts(model, session, image, devices)
-    stated = {**card, **context.env_vars, **context.docker_env_vars}
-    if merged is None:
-        return {**passed, **facts, **stated}
-    of_nodes = {name: value for name, value in facts.items() if not name.startswith("MAD_SYSTEM_")}
-    return {**_of_presets(merged), **of_nodes, **_of_launcher(model, session, merged), **stated}
-
-
-def _of_launcher(model: Model, session: Session, merged: Merged) -> dict[str, str]:
-    launcher = launcher_of(model, session)
-    named = {"MAD_LAUNCHER_TYPE": launcher.name} if launcher else {}
-    return {"DISTRIBUTED_BACKEND": merged.distributed.backend, **named}
-
-
-def _of_presets(merged: Merged) -> dict[str, str]:
-    origins = merged.origins
-    return {
-        name: value
-        for name, value in merged.env_vars.items()
-        if name != "MIOPEN_USER_DB_PATH" and origins.get(f"env_vars.{name}", "").startswith("presets/")
-    }
-
-
-def _image_name(image: Image | None) -> dict[str, str]:
-    """The name by which other nodes can get the image; one that was built and pushed nowhere has none."""
-    named = image and (image.registry_image or (image.reference if not image.content else ""))
-    return {"DOCKER_IMAGE_NAME": named} if named else {}
-
-
-def _image_of_containers(
-    model: Model, launcher: Launcher | None, image: Image | None, merged: Merged | None
-) -> dict[str, str]:
-    """What a script that starts its own containers is told of their image, whatever card and context call it.
-
-    Raises:
-        UserError: the nodes cannot have it.
-    """
-    if image is None or not (launcher and launcher.self_managed):
-        return {}
-    if merged and image.content and not image.registry_image:
-        raise UserError(
-            f"{model.name} starts its own containers, and its image {image.reference} is on this machine alone; "
-            "valid: an image in a registry, as by --madengine-registry or --madengine-use-image"
-        )
-    return {"DOCKER_IMAGE_NAME": image.registry_image or image.reference}
-
-
-def _places(model: Model, launcher: Launcher | None, merged: Merged | None) -> tuple[str, ...]:
+def _places(model: Model, launcher: Launcher | None, merged: OnCluster | None) -> tuple[str, ...]:
     """Where the results of a script may stand that starts its own containers."""
     if not (launcher and launcher.self_managed):
         return ()
-    return selfmanaged.places(model, merged.slurm.results_dir if merged else None, on_cluster=merged is not None)
+    folder = merged.slurm.results_dir if isinstance(merged, Merged) else None
+    return selfmanaged.places(model, folder, on_cluster=merged is not None)
 
 
 def _launcher_options(model: Model, context: Context) -> dict[str, Any]:
     """The merged `distributed` section, with the context's own `primus` section over the one inside."""
     options = context.distribution(model).model_dump()
     return options | {"primus": options["primus"] | context.primus, "model": model.name, "vllm": context.vllm}
-
-
-def _facts(model: Model, session: Session, image: Image | None, devices: Devices) -> dict[str, str]:
-    machine, context = session.machine, session.context
-    facts = {
-        "MAD_GPU_VENDOR": machine.vendor,
-        "MAD_SYSTEM_NGPUS": str(machine.gpus),
-        "MAD_SYSTEM_GPU_ARCHITECTURE": machine.architecture,
-        "MAD_SYSTEM_HIP_VERSION": machine.toolkit,
-        "MAD_SYSTEM_GPU_PRODUCT_NAME": machine.product,
-        "MAD_RUNTIME_NGPUS": str(len(devices.gpus)),
-        "MAD_GUEST_OS": context.guest_os,
-        "MAD_MODEL_NAME": model.name,
-        "JENKINS_BUILD_NUMBER": session.environ.get("BUILD_NUMBER", "0"),
-    }
-    if machine.vendor == "AMD" and (root := _rocm_root(context, image)):
-        facts["ROCM_PATH"] = root
-    if model.multiple_results:
-        facts["MAD_OUTPUT_CSV"] = model.multiple_results
-    return facts
-
-
-def _rocm_root(context: Context, image: Image | None) -> str:
-    """Where ROCm is for the model; '' for an image that only nodes have seen, which says so itself."""
-    stated = context.docker_env_vars.get("MAD_ROCM_PATH") or (image.rocm_root if image else "")
-    unseen = bool(image and image.registry_image and not image.digest)
-    return stated or ("" if unseen else "/opt/rocm")
 
 
 def _options(model: Model) -> tuple[str, ...]:

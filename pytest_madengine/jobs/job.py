@@ -11,6 +11,10 @@ from pytest_madengine.images.image import Image
 from pytest_madengine.launchers.base import Topology
 from pytest_madengine.secrets import Secret
 
+NO_CREDENTIAL = Secret("")
+UNTOLD = ("logins", "credential")
+"""What a job's file does not tell."""
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -64,6 +68,12 @@ class Job:
         cluster: what the scheduler is told: the context's section of its name.
         self_managed: whether the script starts its own containers: it runs once, on the first node, bare.
         logins: for the registry of the image.
+        files: paths from the project's root of the files that it needs where the project itself is not to be had; they
+            are read when the job is planned.
+        credential: the text of credential.json for models that find that file in their workspace; '' for none. No
+            variable has it.
+        measuring: the ranks whose measurements are the job's; empty for all. The others run no model's script.
+        keep: whether what a cluster made for the job stays when it is over, for people to look at and to delete.
         visible_devices: the variables that show the model its GPUs; the first names those that the scheduler granted,
             the others count from 0 within them. Empty where nothing is to be set.
     """
@@ -89,9 +99,13 @@ class Job:
     self_managed: bool = False
     visible_devices: tuple[str, ...] = ()
     logins: Logins = Logins()
+    files: tuple[str, ...] = ()
+    credential: Secret = NO_CREDENTIAL
+    measuring: tuple[int, ...] = ()
+    keep: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without secrets and logins; see `from_json`."""
+        """Plain data without secrets, logins and credentials; see `from_json`."""
         plain = {
             "directory": str(self.directory),
             "project": str(self.project),
@@ -101,7 +115,7 @@ class Job:
             "devices": asdict(self.devices),
             "topology": asdict(self.topology),
         }
-        return {name: value for name, value in {**vars(self), **plain}.items() if name != "logins"}
+        return {name: value for name, value in {**vars(self), **plain}.items() if name not in UNTOLD}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], secrets: Mapping[str, Secret]) -> Job:
@@ -116,7 +130,7 @@ class Job:
             "options": tuple(data["options"]),
             "topology": Topology(**data["topology"]),
             "avoid": tuple(data["avoid"]),
-            "visible_devices": tuple(data["visible_devices"]),
+            **{name: tuple(data.get(name, ())) for name in ("visible_devices", "files", "measuring")},
         }
         return cls(**{**data, **made})
 

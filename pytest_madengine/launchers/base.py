@@ -95,6 +95,7 @@ class Launcher:
         self_managed: whether the script starts its own containers, so that it runs on the host itself.
         least_nodes: fewer are refused.
         prepare: what runs inside the model's environment on every node before the model; where it fails, the run does.
+        client: whether in pods the ranks above 0 serve the model, and its script runs on rank 0 alone, as their client.
         visible_devices: the variables by which a job of a cluster may show the GPUs; see `visible_devices_of`.
     """
 
@@ -104,6 +105,7 @@ class Launcher:
     self_managed: bool = False
     least_nodes: int = 1
     prepare: Preparation = _nothing_to_prepare
+    client: bool = False
     visible_devices: tuple[str, ...] = (HIP, ROCR, CUDA)
 
     def visible_devices_of(self, vendor: str) -> tuple[str, ...]:

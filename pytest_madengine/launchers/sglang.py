@@ -76,6 +76,7 @@ LAUNCHERS = (
         _disaggregated,
         aliases=("sglang-disagg",),
         least_nodes=LEAST_NODES,
+        client=True,
         visible_devices=ONE_OF_THE_VENDOR,
     ),
 )

@@ -84,10 +84,11 @@ def judge(
     trouble, failure = _trouble(outcome, measured, limit, ranks)
     reason = trouble or measured.problem or _missing(measured)
     rows = _rows(common, measured, failed=bool(trouble or measured.problem))
+    notes = (*measured.notes, *((outcome.note,) if outcome.note not in reason else ()))
     if reason:
         blamed = _blamed(_codes(outcome, ranks), measured)
-        return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows, measured.notes, blamed)
-    return Verdict(SUCCESS, rows=rows, notes=measured.notes)
+        return Verdict(FAILURE, reason, failure if trouble else FailureClass.MODEL, rows, notes, blamed)
+    return Verdict(SUCCESS, rows=rows, notes=notes)
 
 
 def rank_names(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:

@@ -341,7 +341,7 @@ class Results:
         shutil.rmtree(handle.directory)
         outcome = bench.collect(handle)
         assert (outcome.artifacts, outcome.phases) == ({}, ())
-        assert outcome.exit_code == (None if bench.backend.remote else 3)
+        assert outcome.exit_code == (None if bench.backend.remote and bench.place.shared else 3)
         assert not Path(handle.directory).exists()
 
     WRITE = "echo 1 > a.csv; mkdir -m 700 deep; echo 2 > ../b.json; touch deep/file\n"
@@ -382,11 +382,12 @@ class Cancelling:
         busy, started = time.process_time(), time.monotonic()
         bench.backend.cancel(handles, hard=hard)
         assert time.process_time() - busy < 2
-        assert not hard or time.monotonic() - started < PROMPT
+        assert not hard or time.monotonic() - started < PROMPT * bench.place.slow
         assert bench.sleeping() == []
         assert all(status.state.over for status in bench.backend.states(handles).values())
         codes = {bench.collect(handle).exit_code for handle in handles}
-        assert codes <= {-9, 137} if hard else codes == {143}
+        killed = {-9, 137} if bench.place.shared else {137, 143}
+        assert codes <= killed if hard else codes == {143}
         assert bench.held() == []
 
     def test_an_obedient_model_ends_at_once_and_keeps_what_it_wrote(self, bench: Bench) -> None:
@@ -395,7 +396,7 @@ class Cancelling:
         until(lambda: bench.says(handle, "ready"))
         started = time.monotonic()
         bench.backend.cancel([handle])
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 3 * bench.place.slow
         outcome = bench.collect(handle)
         assert "tidied" in text(outcome)
         assert set(outcome.artifacts) == {"a.csv"}
@@ -407,7 +408,7 @@ class Cancelling:
             handle = bench.submit(bench.job(f"sleep {bench.nap}\n"))
             started = time.monotonic()
             bench.backend.cancel([handle], hard=hard)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 10 * bench.place.slow
             assert bench.state(handle).over
             assert bench.collect(handle).exit_code != 0
         assert bench.sleeping() == []
@@ -422,11 +423,12 @@ class Cancelling:
         until(bench.sleeping)
         started = time.monotonic()
         bench.backend.cancel([handle], hard=hard)
-        assert time.monotonic() - started < PROMPT
+        assert time.monotonic() - started < PROMPT * bench.place.slow
         assert bench.sleeping() == []
         outcome = bench.collect(handle)
         assert outcome.exit_code not in (0, None)
-        until_then = self.PHASES[: self.PHASES.index(phase) + 1]
+        seen = bench.place.shared or not hard  # what dies at once hands over nothing
+        until_then = self.PHASES[: self.PHASES.index(phase) + 1] if seen else []
         assert [(step.name, step.code) for step in outcome.phases] == [
             (name, -1 if name == phase else 0) for name in until_then
         ]
@@ -450,7 +452,7 @@ class Cancelling:
         gently.start()
         bench.backend.cancel([handle], hard=True)
         gently.join()
-        assert time.monotonic() - started < PROMPT
+        assert time.monotonic() - started < PROMPT * bench.place.slow
         assert bench.sleeping() == []
 
     def test_twice_and_after_collection_and_nothing_at_all(self, bench: Bench) -> None:
@@ -661,6 +663,7 @@ class Finding:
         handle = submitter.submit(script, job)
         submitter.kill()
         bench.go(handle)
+        assert bench.place.shared or not bench.state(handle).over  # somebody has to fetch what it writes
         until((job.directory / "exit_code").exists)
         until(lambda: bench.state(handle).over)
         self._is_over(bench, job)
@@ -827,7 +830,8 @@ class Waking:
         handle = bench.submit(bench.job(f"sleep {bench.nap}\n"))
         until(bench.sleeping)
         other = bench.fresh_backend()
-        assert self._seconds_until_woken(bench, handle, lambda handle: other.cancel([handle], hard=hard)) < PROMPT
+        limit = PROMPT * bench.place.slow
+        assert self._seconds_until_woken(bench, handle, lambda handle: other.cancel([handle], hard=hard)) < limit
 
     def test_for_one_that_ends_before_anybody_looks(self, bench: Bench) -> None:
         handle = bench.submit(bench.job("true\n"))
@@ -843,7 +847,7 @@ class Waking:
         bench.woken.clear()
         started = time.monotonic()
         end(handle)
-        assert bench.woken.wait(PROMPT)
+        assert bench.woken.wait(PROMPT * bench.place.slow)
         bench.await_end(handle)
         return time.monotonic() - started
 
@@ -869,6 +873,10 @@ class Repositories:
         assert clone.code == outcome.exit_code
         assert "nowhere.git" in text(outcome)
         assert "the model ran" not in text(outcome)
+
+
+class PrivateRepositories:
+    """A card's `url` on a server of this machine's loopback."""
 
     def test_with_a_credential_that_nobody_sees(self, bench: Bench, tmp_path: Path) -> None:
         repository = servers.repository(tmp_path / "private.git", {"train.py": "theirs"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_madengine.backends.kubemanifest import File
+from pytest_madengine.backends.kubefiles import File
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs.job import Devices, Job
 from pytest_madengine.launchers.base import Topology

@@ -18,12 +18,15 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
+from pytest_madengine.backends import kubeapi
 from pytest_madengine.backends.base import Backend, Handle, Outcome, State, Status
 from pytest_madengine.backends.containers import RUN_LABEL
 from pytest_madengine.backends.docker import DockerBackend
 from pytest_madengine.backends.fake import FakeBackend
 from pytest_madengine.backends.host import HostBackend
+from pytest_madengine.backends.kubernetes import KubernetesBackend
 from pytest_madengine.backends.processes import ID_VARIABLE
 from pytest_madengine.backends.slurm import SlurmBackend
 from pytest_madengine.context.context import Context
@@ -73,6 +76,28 @@ def queued(run: str) -> list[str]:
     return [job for job in listed.stdout.split() if run in job] + containers(run)
 
 
+def in_pods(folder: Path) -> dict[str, Any]:
+    """What contexts say of a cluster's nodes that see the project: here all have this machine's files."""
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8"))
+    project = {"name": "project", "emptyDir": None, "hostPath": {"path": str(folder / "project")}}
+    small = {"image_pull_policy": "IfNotPresent", "backoff_limit": 0, "cpu": "50m", "memory": "64Mi", "gpu_count": 0}
+    namespace = config["contexts"][0]["context"]["namespace"]
+    return {"k8s": {**small, "namespace": namespace, "results_wait": 60, "pod_spec": {"volumes": [project]}}}
+
+
+def kept(run: str) -> list[str]:
+    """What a cluster has of a run."""
+    place = kubeapi.api(kubeapi.Place("", ""))
+    namespace = in_pods(Path())["k8s"]["namespace"]
+    kinds = sorted(kubeapi.KINDS.keys() - {"Event"})
+    found = ((kind, place.listed(kind, namespace, label_selector=f"madengine.run={run}")["items"]) for kind in kinds)
+    return [f"{kind}/{each['metadata']['name']}" for kind, items in found for each in items]
+
+
+def _nothing(_: Path) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Place:
     """A backend under test.
@@ -82,6 +107,9 @@ class Place:
         held: names what the backend still holds for jobs of a run.
         image: what its jobs run in; None where it needs none.
         context: what its jobs' contexts say beside a test's.
+        more: the same, for a bench in that folder.
+        shared: whether a job writes to its folder itself, so that all that it writes is there at once.
+        slow: how many times longer than elsewhere things take that happen at once.
     """
 
     name: str
@@ -89,6 +117,9 @@ class Place:
     held: Callable[[str], list[str]]
     image: Image | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    more: Callable[[Path], Mapping[str, Any]] = _nothing
+    shared: bool = True
+    slow: int = 1
 
 
 HOST = Place("host", lambda _: HostBackend(), processes)
@@ -101,12 +132,14 @@ SLURM = Place(
     Image(BASE_IMAGE),
     {"slurm": {"exclusive": False, "gpus_per_node": 0, "time": "00:10:00", "enable_node_check": False}},
 )
-PLACES = {place.name: place for place in (HOST, DOCKER, FAKE, SLURM)}
+K8S = Place("k8s", lambda _: KubernetesBackend(), kept, Image(BASE_IMAGE), more=in_pods, shared=False, slow=3)
+PLACES = {place.name: place for place in (HOST, DOCKER, FAKE, SLURM, K8S)}
 EACH = [
     pytest.param(HOST, id="host"),
     pytest.param(DOCKER, id="docker", marks=pytest.mark.requires_docker),
     pytest.param(FAKE, id="fake"),
     pytest.param(SLURM, id="slurm", marks=[pytest.mark.requires_slurm, pytest.mark.requires_docker]),
+    pytest.param(K8S, id="k8s", marks=[pytest.mark.requires_kubernetes, pytest.mark.requires_docker]),
 ]
 """The parameters of what every backend must do."""
 
@@ -221,26 +254,27 @@ class Bench:
             write(self.project / model.scripts_folder / model.entry, script)
         session = compose.Session(
             run=self.run_id,
-            context=Context(**{**self.place.context, **(context or {})}),
+            context=Context(**{**self.place.context, **self.place.more(self.folder), **(context or {})}),
             machine=Machine("testhost"),
             launchers={launcher.name: launcher for launcher in torchrun.LAUNCHERS},
             credentials=credentials or {},
             environ=environ or {},
             timeout=limit,
-            remote=self.backend.remote,
+            cluster=self.backend.name if self.backend.remote else "",
         )
         source = Source(self.project / "models.json", 1, self.project)
         image = self.place.image
         if image and self.backend.remote:
             known = engine.inspect(image.reference)
             image = replace(image, digest=known["Id"] if known else "")
-        return compose.job(
+        made = compose.job(
             model.model_copy(update={"n_gpus": 0}),
             source,
             image,
             directory,
             session,
         )
+        return replace(made, files=())  # all nodes see the project
 
     def submit(self, job: Job) -> Handle:
         """Hand a job over; `close` ends it if the test does not."""
@@ -258,6 +292,8 @@ class Bench:
 
     def begun(self, handle: Handle, phase: str) -> bool:
         """Whether that step of the job has begun by now."""
+        if not self.place.shared:
+            return self.says(handle, "madengine: ")
         return f"{phase} " in read(Path(handle.directory) / "phases")
 
     def status(self, handle: Handle) -> Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.backends import contract
-from tests.backends.support import EACH, Place
+from tests.backends.support import EACH, K8S, Place
 
 
 @pytest.fixture(params=EACH)
@@ -60,3 +60,10 @@ class TestWaking(contract.Waking):
 
 class TestRepositories(contract.Repositories):
     pass
+
+
+class TestPrivateRepositories(contract.PrivateRepositories):
+    @pytest.fixture(params=[each for each in EACH if each.id != K8S.name])  # pods have a loopback of their own
+    def place(self, request: pytest.FixtureRequest) -> Place:
+        place: Place = request.param
+        return place

@@ -13,25 +13,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_madengine.backends import containers, kubemanifest, kubescript
-from pytest_madengine.backends.kubemanifest import (
-    MOST_BYTES,
-    MOST_FILES,
-    PART,
-    ROOM,
-    File,
-    Load,
-    Manifest,
-    as_yaml,
-    collector,
-    data_claim,
-    image_of,
-    manifests,
-    overlaid,
-    owned_by,
-    shown,
-)
+from pytest_madengine.backends import containers, kubemanifest, kubepod, kubescript
+from pytest_madengine.backends.kubefiles import MOST_BYTES, MOST_FILES, PART, ROOM, File
+from pytest_madengine.backends.kubemanifest import as_yaml, collector, data_claim, manifests, owned_by, shown
 from pytest_madengine.backends.kubenames import object_name
+from pytest_madengine.backends.kubepod import Load, Manifest, image_of, overlaid
 from pytest_madengine.context.kubernetes import Kubernetes
 from pytest_madengine.errors import FaultsError, UserError
 from pytest_madengine.images.image import Image
@@ -144,9 +130,9 @@ def test_the_objects_of_a_job(name: str, job: Job, load: Load, stated: dict[str,
 
 def test_paths_are_those_of_containers_everywhere() -> None:
     assert (containers.JOB, containers.PROJECT, containers.WORKSPACE) == (
-        kubemanifest.JOB,
-        kubemanifest.PROJECT,
-        kubemanifest.WORKSPACE,
+        kubepod.JOB,
+        kubepod.PROJECT,
+        kubepod.WORKSPACE,
     )
 
 

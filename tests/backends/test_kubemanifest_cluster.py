@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_madengine.backends.kubemanifest import File, Load, Manifest, collector, data_claim, manifests, owned_by
+from pytest_madengine.backends.kubefiles import File
+from pytest_madengine.backends.kubemanifest import collector, data_claim, manifests, owned_by
 from pytest_madengine.backends.kubenames import of_run
+from pytest_madengine.backends.kubepod import Load, Manifest
 from pytest_madengine.backends.kubescript import READY, pod_script
 from pytest_madengine.context.kubernetes import Kubernetes
 from pytest_madengine.images.image import Image

@@ -53,7 +53,7 @@ def job(folder: Path, *, image: Image | None = PUSHED, card: dict[str, Any] | No
         launchers=BY_NAME,
         credentials={},
         environ={},
-        remote=True,
+        cluster="slurm",
     )
     return compose.job(model, Source(folder / "models.json", 7, folder), image, folder / "runs/run-1/jobs/m-1", session)
 

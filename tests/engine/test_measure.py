@@ -167,6 +167,14 @@ def test_the_results_file_of_any_rank_is_found(base: Path) -> None:
     assert of_ranks(base, folders[:1], model).table == Table(problem="the model wrote no out/r.csv (multiple_results)")
 
 
+def test_ranks_that_only_serve_measure_nothing(base: Path) -> None:
+    folders = [rank(base / "0", FIVE, host="n1"), rank(base / "1", "", host="n2"), rank(base / "2", "FAILED\n")]
+    outcome = Outcome(State.EXITED, 0, base / "run.log", folders=dict(enumerate(folders)), ranks={0: 0, 1: 0, 2: 0})
+    found = measure(card(aggregate="sum"), Source(base / "models.json", 1, base), Context(), outcome, measuring=(0,))
+    assert (found.performance, found.problem, found.error) == (Performance("5", "x"), "", "")
+    assert (found.hosts, found.telling, set(found.phases)) == ({0: "n1", 1: "n2"}, 0, {0, 1, 2})
+
+
 def test_the_configuration_is_the_jobs(base: Path) -> None:
     (base / "scripts").mkdir()
     (base / "scripts/c.json").write_text('{"a": 1}', encoding="utf-8")

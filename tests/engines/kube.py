@@ -97,7 +97,7 @@ class KubeCluster:
                 with self._furnished():
                     yield
             finally:
-                _text(SCRIPT, "ensure", MADENGINE_ALONE="1")
+                self.do("ensure", MADENGINE_ALONE="1")
                 self.remove()
 
     @contextlib.contextmanager
@@ -155,10 +155,19 @@ class KubeCluster:
     def forget_completion_mode(self) -> None:
         """From now on, Jobs created in the namespace lose their `completionMode`, as before Kubernetes 1.21."""
         self.label(self.namespace, OLD, "old")
+        container = {"name": "probe", "image": self.image}
+        template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
+        probe = {
+            "metadata": {"name": "probe"},
+            "spec": {"template": template, "completionMode": "Indexed", "completions": 1},
+        }
+        place = f"{self.path('jobs')}?dryRun=All"
+        self.until(lambda: self.api.ask("POST", place, probe)["spec"]["completionMode"] == "NonIndexed", "not seen yet")
 
-    def do(self, *arguments: str) -> str:
+    def do(self, *arguments: str, **variables: str) -> str:
         """Let kubernetes.sh do something to the cluster: `stop-kubelet 2`, `restart-apiserver`, `load IMAGE`."""
-        return _text(SCRIPT, *arguments)
+        place = self.etc.parents[1]  # whatever home a test has given itself
+        return _text(SCRIPT, *arguments, MADENGINE_ENGINES_DIR=str(place), **variables)
 
     # objects
 

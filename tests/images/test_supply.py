@@ -182,6 +182,13 @@ def tags(registry: Registry, name: str) -> set[str]:
 
 @pytest.mark.requires_registry
 class TestBuilt:
+    @pytest.mark.parametrize("way", ["card", "context"])
+    def test_nodes_of_pods_may_have_it_from_here(self, kept: Project, way: str) -> None:
+        section = {"k8s": {"image_pull_policy": "IfNotPresent"}}
+        visit = kept.visit(section if way == "context" else {}, on_nodes=True, in_pods=True)
+        image = visit.image(kept.want(kept.model(**(section if way == "card" else {}))))
+        assert (image.registry_image, image.archive, bool(image.content)) == ("", "", True)
+
     def test_it_stays_on_this_machine(self, kept: Project) -> None:
         kept.dockerfile("ENV ROCM_PATH=/opt/rocm-9")
         visit = kept.visit()
@@ -192,8 +199,9 @@ class TestBuilt:
         assert (image.registry_image, image.registry_digest) == ("", "")
         assert visit.done == [(Phase.BUILDING, f"docker/{kept.name}.ubuntu.Dockerfile")]
 
-    def test_an_open_registry_gets_it(self, kept: Project, registry: Registry) -> None:
-        visit = kept.visit(registry=f"{registry.address}/team")
+    @pytest.mark.parametrize("in_pods", [False, True])
+    def test_an_open_registry_gets_it(self, kept: Project, registry: Registry, *, in_pods: bool) -> None:
+        visit = kept.visit(registry=f"{registry.address}/team", in_pods=in_pods)
         image = visit.image(kept.want())
         assert image.reference.startswith("ci-")
         assert image.registry_image == f"{registry.address}/team/{image.reference}"
@@ -414,6 +422,13 @@ class TestNamesNothing:
     def test_no_dockerfile_in_the_card(self, project: Project) -> None:
         with pytest.raises(UserError, match=rf"models\.json:4: {project.name}\.dockerfile is missing; --target=host"):
             project.visit().supply.recipe(project.want(project.model(dockerfile="")))
+
+    def test_an_image_that_no_pod_could_have_is_not_built(self, project: Project) -> None:
+        said = project.visit(on_nodes=True, in_pods=True).refusal(project.want(), UserError)
+        place = f"{project.folder}/models.json:4: {project.name}"
+        assert said.startswith(
+            f"{place}: its image would be on this machine alone, and pods pull theirs; valid: --maden"
+        )
 
     def test_no_dockerfile_in_the_card_of_a_model_that_runs_on_nodes(self) -> None:
         with pytest.raises(UserError, match=r"missing; --target=host, or slurm\.container_runtime: none, needs none"):

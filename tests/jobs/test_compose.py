@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -19,8 +20,9 @@ from pytest_madengine.errors import FaultsError, InfrastructureError, UserError
 from pytest_madengine.images.image import Image
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.compose import Session, command, launcher_of, limit, run_directory
-from pytest_madengine.jobs.job import Job, Mount
+from pytest_madengine.jobs.job import Devices, Job, Mount
 from pytest_madengine.launchers import deepspeed, primus, sglang, slurm_multi, torchrun, vllm
+from pytest_madengine.launchers.base import Topology
 from pytest_madengine.models.model import Model, Source
 from tests.golden import compare
 
@@ -429,22 +431,22 @@ def test_a_jobs_id_is_that_of_its_folder_in_its_run(make: Make) -> None:
 )
 def test_what_a_cluster_cannot_do_is_refused(make: Make, card: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
-        make(replace(session(), remote=True), **card)
+        make(replace(session(), cluster="slurm"), **card)
 
 
 def test_a_container_that_leaves_its_client_is_refused_where_there_is_one(make: Make) -> None:
     with pytest.raises(FaultsError, match="dummy: additional_docker_run_options: --detach: the run would be over"):
         make(additional_docker_run_options="--detach")
     make(image=None, additional_docker_run_options="--detach")
-    bare = replace(session(slurm={"container_runtime": "none"}), remote=True)
+    bare = replace(session(slurm={"container_runtime": "none"}), cluster="slurm")
     make(bare, image=None, additional_docker_run_options="--detach")
 
 
 def test_jobs_that_share_nodes_meet_on_ports_of_their_own(make: Make) -> None:
-    shared = replace(session(slurm={"exclusive": False}), remote=True)
+    shared = replace(session(slurm={"exclusive": False}), cluster="slurm")
     (port,) = {make(replace(shared, run=run)).topology.master_port for run in ("run-1", "run-2")}
     assert 20_000 <= port < 30_000
-    assert make(replace(session(), remote=True)).topology.master_port == 29500
+    assert make(replace(session(), cluster="slurm")).topology.master_port == 29500
     assert make(shared, distributed={"port": 1234}).topology.master_port == 1234
 
 
@@ -454,7 +456,7 @@ SELF_MANAGED = {"launcher": "slurm_multi", "sglang_disagg": {"prefill_nodes": 2,
 def self_managed(make: Make, image: Image | None, context: dict[str, Any] | None = None, **card: Any) -> Job:
     """A job of four nodes whose script starts its own containers."""
     card = {"distributed": SELF_MANAGED, "slurm": {"nodes": 4, "results_dir": "r 1/$USER/%j"}, **card}
-    return make(replace(session(**(context or {})), remote=True), image, **card)
+    return make(replace(session(**(context or {})), cluster="slurm"), image, **card)
 
 
 def test_a_script_that_starts_its_own_containers_has_its_results_looked_for(make: Make) -> None:
@@ -489,3 +491,96 @@ def test_on_this_machine_an_image_that_was_built_here_will_do(make: Make) -> Non
 def test_a_folder_of_results_that_jobs_would_share_is_refused(make: Make) -> None:
     with pytest.raises(FaultsError, match=r"^dummy: slurm\.results_dir: 'out' is the same for every job; valid: "):
         self_managed(make, Image("x:1"), slurm={"results_dir": "out"})
+
+
+PULLED = Image("reg/m@sha256:ab", registry_image="reg/m:1", registry_digest="sha256:ab")
+
+
+def in_pods(make: Make, context: dict[str, Any] | None = None, image: Image | None = PULLED, **card: Any) -> Job:
+    """A job on Kubernetes."""
+    return make(replace(session(**(context or {})), cluster="k8s"), image, **card)
+
+
+def test_pods_get_what_presets_card_and_context_say(make: Make) -> None:
+    context = {"k8s": {"namespace": "ml", "gpu_count": 4}, "env_vars": {"A": "context"}, "docker_env_vars": {"B": "2"}}
+    distributed = {"launcher": "torchrun", "nnodes": 2, "port": 1234}
+    made = in_pods(make, context, distributed=distributed, env_vars={"A": "card"}, timeout=60)
+    stated = {key: made.cluster[key] for key in ("namespace", "gpu_count", "gpu_resource_name", "memory_limit")}
+    assert list(stated.values()) == ["ml", 4, "amd.com/gpu", "128Gi"]
+    assert made.devices == Devices("AMD", (0, 1, 2, 3))
+    assert made.topology == Topology.of_cluster(2, 4, 1234)
+    assert made.expressions["MAD_MULTI_NODE_RUNNER"].startswith("torchrun --nnodes=2 --nproc_per_node=4 --node_rank=${")
+    assert made.visible_devices == ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+    env = {name: made.env.get(name) for name in ("A", "B", "MAD_LAUNCHER_TYPE", "NCCL_SOCKET_IFNAME", "MAD_MODEL_NAME")}
+    assert list(env.values()) == ["context", "2", "torchrun", "eth0", "dummy"]
+    assert not [name for name in made.env if name.startswith("MAD_SYSTEM_")]
+    assert (made.limit, made.files, made.measuring, made.keep) == (60.0, ("scripts/dummy/run.sh",), (), False)
+
+
+def test_a_pod_without_launcher_is_told_of_none(make: Make) -> None:
+    made = in_pods(make, n_gpus="0")
+    assert made.topology == Topology.of_cluster(1, 1)
+    assert not {"MAD_LAUNCHER_TYPE", "DISTRIBUTED_BACKEND"} & made.env.keys()
+
+
+def test_the_resource_that_pods_ask_for_says_whose_gpus_they_are(make: Make) -> None:
+    made = in_pods(make, {"k8s": {"gpu_resource_name": "nvidia.com/gpu"}}, n_gpus="1")
+    assert (made.devices, made.env["MAD_GPU_VENDOR"]) == (Devices("NVIDIA", (0,)), "NVIDIA")
+    assert "ROCM_PATH" not in made.env
+    assert made.visible_devices[0] == "CUDA_VISIBLE_DEVICES"
+    assert in_pods(make, image=replace(PULLED, vendor="NVIDIA"), n_gpus="1").cluster["gpu_resource_name"] == (
+        "nvidia.com/gpu"
+    )
+
+
+def test_where_other_pods_serve_the_first_one_measures(make: Make) -> None:
+    distributed = {"launcher": "sglang-disagg", "nnodes": 3, "nproc_per_node": 1}
+    made = in_pods(make, distributed=distributed)
+    assert made.measuring == (0,)
+    assert Job.from_json(made.to_json(), made.secrets).measuring == (0,)
+    on_slurm = make(replace(session(), cluster="slurm"), distributed=distributed)
+    assert on_slurm.measuring == ()
+
+
+def test_of_a_jobs_file_a_later_session_makes_the_same_job(make: Make) -> None:
+    ours = replace(session(secrets={"B": "hidden-one"}), cluster="k8s", keep=True)
+    made = make(ours, PULLED, cred="GIT")
+    told = json.dumps(made.to_json())
+    assert not [text for text in ("hidden-one", "hunter2") if text in told or text in repr(made)]
+    card = Model.model_validate({"name": "dummy", "cred": "GIT"})
+    again = compose.taken_up(json.loads(told), card, ours)
+    assert (again, again.keep) == (made, True)
+    assert json.loads(again.credential) == CREDENTIALS
+
+
+def test_only_pods_get_all_credentials(make: Make) -> None:
+    assert make().credential == ""
+    assert make(replace(session(), cluster="slurm")).credential == ""
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        (
+            {"distributed": {"launcher": "slurm-multi"}},
+            "dummy: distributed.launcher: 'slurm-multi' starts its own containers, and pods can start none; valid:",
+        ),
+        (
+            {"distributed": {"launcher": "sglang_disagg", "nnodes": 2, "nproc_per_node": 1}},
+            "the launcher sglang_disagg needs at least 3 nodes, distributed.nnodes is 2",
+        ),
+        ({"additional_docker_run_options": "--hostname x"}, "a pod has no --hostname"),
+        ({"k8s": {"memory": "x"}}, "models.json:7: k8s.memory (dummy)"),
+        ({"distributed": {"nnodes": 2}}, "k8s.gpu_count (dummy): is missing, and Kubernetes has no word for all"),
+    ],
+)
+def test_what_pods_cannot_do_is_refused(make: Make, card: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        in_pods(make, **card)
+
+
+def test_folders_of_nodes_are_not_looked_for_here(make: Make, tmp_path: Path) -> None:
+    mounts = {str(tmp_path): "/only/on/nodes"}
+    assert in_pods(make, {"docker_mounts": mounts}, n_gpus="0").mounts == (Mount("/only/on/nodes", str(tmp_path)),)
+    with pytest.raises(UserError, match="swapped"):
+        make(session(docker_mounts=mounts))

@@ -147,6 +147,13 @@ def test_the_deepest_cause_is_the_reason() -> None:
     assert verdict(measured, outcome()).reason == "error in the log: 'FAILED'"
 
 
+def test_what_a_backend_has_to_say_is_a_note_unless_the_reason_says_it() -> None:
+    tried = "after 1 failed try (exit code 5)"
+    assert verdict(ended=outcome(phase("model"), note=tried)).notes == (tried,)
+    assert verdict(Measured(), outcome(phase("model"), note=tried)).notes == (tried,)
+    assert verdict(ended=outcome(phase("model", 3), code=3, note=tried)).notes == ()
+
+
 def test_each_row_of_a_results_file_is_a_row_of_perf_csv() -> None:
     given = verdict(Measured(table=table(("a", "1.5"), ("b", "2"), batch="8", args="--own", status="SKIPPED")))
     assert given.status == SUCCESS

@@ -28,17 +28,17 @@ address_of() {
   local address
   read -r address _ < <(getent ahostsv4 "$1" || getent ahosts "$1") && printf '%s\n' "$address"
 }
-# Other pods have names as soon as they have addresses, which is before their images are there.
+# Pods have names as soon as they have addresses, which is before their images are there; that of this one must be
+# known too, since others and itself listen and call under it.
 find_pods() {
   local host address number=0
   for host in ${NODE_LIST//,/ }; do
-    address=''
-    [ "$number" != "$rank" ] || address=$MAD_K8S_POD_IP
-    until [ -n "$address" ] || address=$(address_of "$host"); do
+    until address=$(address_of "$host"); do
       [ -z "$ending" ] || exit 143
       [ "$SECONDS" -lt 600 ] || give_up "no pod is known as $host after 600 s: is the cluster's DNS at work?"
       sleep 1
     done
+    [ "$number" != "$rank" ] || address=$MAD_K8S_POD_IP
     NODE_IPS=${NODE_IPS:+$NODE_IPS,}$address number=$((number + 1))
   done
 }
@@ -94,8 +94,8 @@ balance() {
   exec python3 -m sglang.srt.disaggregation.mini_lb --prefill "${prefill[@]}" --decode "${decode[@]}" \
     --host 0.0.0.0 --port "$MASTER_PORT"
 }
-# HOST PORT: whether something listens there
-listens() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+# HOST PORT: whether something listens there; the address of a pod that is gone gives no answer at all
+listens() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null; }
 # PID: fails the run if that process is gone, with what it said
 must_live() {
   kill -0 "$1" 2>/dev/null && return
@@ -157,12 +157,15 @@ keep() {
   tar -C "$MADENGINE_JOB" -cf "$MADENGINE_JOB/results.new" "${present[@]}" || return
   mv "$MADENGINE_JOB/results.new" "$MADENGINE_JOB/results.tar"
 }
-# until somebody fetched the results and says so by a file
+# until somebody fetched the results and says so by a file; told again and again, since nodes put long logs aside
 hold() {
-  local until=$((SECONDS + 600))
-  printf 'madengine: results of %s bytes wait in the pod\n' "$(wc -c <"$MADENGINE_JOB/results.tar")"
+  local next=$SECONDS until=$((SECONDS + 600))
   while [ -z "$leaving" ] && [ ! -e "$MADENGINE_JOB/fetched" ] && [ "$SECONDS" -lt "$until" ]; do
-    sleep 0.5
+    if [ "$SECONDS" -ge "$next" ]; then
+      printf 'madengine: results of %s bytes wait in the pod\n' "$(wc -c <"$MADENGINE_JOB/results.tar")"
+      next=$((SECONDS + 5))
+    fi
+    sleep 0.2
   done
 }
 
@@ -191,7 +194,10 @@ while kill -0 "$child" 2>/dev/null; do
   status=$?
 done
 child=''
-[ -z "$balancer" ] || kill "$balancer" 2>/dev/null
+if [ -n "$balancer" ]; then
+  [ -n "$ending" ] || sleep 5 # the others look every second, and are to have seen it before it goes
+  kill "$balancer" 2>/dev/null
+fi
 wait "$tail"
 keep || {
   printf 'madengine: what the model wrote could not be kept\n'

@@ -76,12 +76,15 @@ keep() {
   tar -C "$MADENGINE_JOB" -cf "$MADENGINE_JOB/results.new" "${present[@]}" || return
   mv "$MADENGINE_JOB/results.new" "$MADENGINE_JOB/results.tar"
 }
-# until somebody fetched the results and says so by a file
+# until somebody fetched the results and says so by a file; told again and again, since nodes put long logs aside
 hold() {
-  local until=$((SECONDS + 600))
-  printf 'madengine: results of %s bytes wait in the pod\n' "$(wc -c <"$MADENGINE_JOB/results.tar")"
+  local next=$SECONDS until=$((SECONDS + 600))
   while [ -z "$leaving" ] && [ ! -e "$MADENGINE_JOB/fetched" ] && [ "$SECONDS" -lt "$until" ]; do
-    sleep 0.5
+    if [ "$SECONDS" -ge "$next" ]; then
+      printf 'madengine: results of %s bytes wait in the pod\n' "$(wc -c <"$MADENGINE_JOB/results.tar")"
+      next=$((SECONDS + 5))
+    fi
+    sleep 0.2
   done
 }
 

@@ -30,17 +30,17 @@ address_of() {
   local address
   read -r address _ < <(getent ahostsv4 "$1" || getent ahosts "$1") && printf '%s\n' "$address"
 }
-# Other pods have names as soon as they have addresses, which is before their images are there.
+# Pods have names as soon as they have addresses, which is before their images are there; that of this one must be
+# known too, since others and itself listen and call under it.
 find_pods() {
   local host address number=0
   for host in ${NODE_LIST//,/ }; do
-    address=''
-    [ "$number" != "$rank" ] || address=$MAD_K8S_POD_IP
-    until [ -n "$address" ] || address=$(address_of "$host"); do
+    until address=$(address_of "$host"); do
       [ -z "$ending" ] || exit 143
       [ "$SECONDS" -lt 600 ] || give_up "no pod is known as $host after 600 s: is the cluster's DNS at work?"
       sleep 1
     done
+    [ "$number" != "$rank" ] || address=$MAD_K8S_POD_IP
     NODE_IPS=${NODE_IPS:+$NODE_IPS,}$address number=$((number + 1))
   done
 }

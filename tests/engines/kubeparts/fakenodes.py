@@ -55,6 +55,12 @@ class Nodes:
         labels = {"kubernetes.io/hostname": name, FAKE: "fake"}
         taint = {"key": FAKE, "value": "fake", "effect": "NoSchedule"}
         self._api.provide("/api/v1/nodes", {"metadata": {"name": name, "labels": labels}, "spec": {"taints": [taint]}})
+        self._be_ready(name)
+        lease = {"metadata": {"name": name}, "spec": {"holderIdentity": name, "leaseDurationSeconds": 40}}
+        self._api.provide("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease)
+
+    def _be_ready(self, name: str) -> None:
+        """Say so again and again: the control plane may have decided otherwise before it heard of it."""
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
         status = {
             "capacity": CAPACITY,
@@ -64,8 +70,6 @@ class Nodes:
             "conditions": [{**ready, "lastHeartbeatTime": now()[:19] + "Z", "lastTransitionTime": now()[:19] + "Z"}],
         }
         self._api.ask("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, MERGE)
-        lease = {"metadata": {"name": name}, "spec": {"holderIdentity": name, "leaseDurationSeconds": 40}}
-        self._api.provide("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease)
 
     def beat(self) -> None:
         """Show that all are alive, for ever."""
@@ -74,6 +78,7 @@ class Nodes:
             for name in self._names:
                 try:
                     self._api.ask("PATCH", f"{path}/{name}", {"spec": {"renewTime": now()}}, MERGE)
+                    self._be_ready(name)
                 except TROUBLE as error:  # noqa: PERF203  # it tries again
                     logging.warning("%s: %r", name, error)
             time.sleep(BEAT)
