@@ -36,8 +36,13 @@ def preset(name: str) -> dict[str, Any]:
     return data
 
 
+def text(name: str) -> str:
+    """The file `templates/<name>` as it is."""
+    return (folder("templates") / name).read_text(encoding="utf-8")
+
+
 def render(name: str, /, **values: object) -> str:
-    """The template `templates/<name>` with `values`; a value the template misses is an error."""
+    """The template `templates/<name>` with `values`, which `*.html.j2` escapes; one that it misses is an error."""
     return _environment().get_template(name).render(values)
 
 
@@ -50,7 +55,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  # shell scripts: every value passes the `sh` filter instead
+        autoescape=_is_html,  # noqa: S701  # in shell scripts every value passes the `sh` filter instead
     )
     environment.filters["sh"] = shlex.quote
     return environment
+
+
+def _is_html(name: str | None) -> bool:
+    return bool(name) and str(name).endswith(".html.j2")

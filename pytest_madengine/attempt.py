@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,25 +11,23 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pytest_madengine.backends.base import Backend, Outcome, State
-from pytest_madengine.backends.facts import LOG
-from pytest_madengine.context import credentials
-from pytest_madengine.engine import journal, leftovers, logscan, measure, rundir
-from pytest_madengine.engine.board import Course
+from pytest_madengine import itemresults
+from pytest_madengine.backends.base import Backend, State
+from pytest_madengine.engine import journal, leftovers, logscan, rundir
+from pytest_madengine.engine.board import Course, Phase, Progress
 from pytest_madengine.engine.lane import Flight
 from pytest_madengine.errors import BuildError, InfrastructureError, MadengineError, PushError
 from pytest_madengine.images.image import Image
 from pytest_madengine.images.supply import Want
+from pytest_madengine.itemresults import Subject
 from pytest_madengine.jobs import compose
 from pytest_madengine.jobs.job import Job
 from pytest_madengine.models.model import Model
-from pytest_madengine.results import selfmanaged
-from pytest_madengine.results.common import Facts, columns, hosts, model_duration
-from pytest_madengine.results.failures import classified
-from pytest_madengine.results.judge import Verdict, judge, single
+from pytest_madengine.repeats import Repeats, is_part
+from pytest_madengine.results.expectations import Stated
 from pytest_madengine.results.perf import FAILURE, SKIPPED
 from pytest_madengine.results.result import FailureClass, Result
-from pytest_madengine.secrets import Masker, redacted
+from pytest_madengine.secrets import redacted
 from pytest_madengine.session import Session
 
 if TYPE_CHECKING:
@@ -75,8 +72,10 @@ class Attempt:
         self._unpushed = ""
         self._unwatched = False
         self._refused = False
+        self._submitted = 0.0
         self._skipped_before: Result | None = None
         self._variant = variant
+        self._repeats = Repeats(session.settings.legs)
         self.past = None if session.settings.build_only else session.past.take(nodeid)
         if self.past:
             self._go_on(self.past)
@@ -94,6 +93,13 @@ class Attempt:
     def _go_on(self, past: Course) -> None:
         """Take up what an earlier session left: a Result stands, unless the model was skipped or not to blame."""
         self.number, self.directory = past.number, Path(past.directory)
+        self._repeats.take_up(
+            Path(each.directory) for each in self.session.past.jobs.values() if each.item == self.nodeid
+        )
+        if is_part(self.directory):
+            self.past = None
+            self._begin()
+            return
         kept = rundir.result_in(self.directory) if past.judged else None
         if kept is None:
             noted = rundir.noted(self.directory)
@@ -110,7 +116,12 @@ class Attempt:
             self.trouble = _as_raised(kept)
 
     def complete(self) -> Model:
-        """The card as it is to run; a dynamic one completes itself here, and the context may replace its arguments."""
+        """The card as it is to run; a dynamic one completes itself here, and the context may replace its arguments.
+
+        Raises:
+            UserError: what the model is to be compared with cannot be read, which is met before it runs.
+        """
+        _ = self.session.expectations
         self.model = self.session.context.applied_to(self._variant.model())
         return self.model
 
@@ -138,6 +149,8 @@ class Attempt:
         """
         try:
             self.image = self._begun_image() or self._own_image()
+            for side in self.session.settings.ab:
+                self._side(side)
         except InfrastructureError as error:
             if not self.may_retry():
                 raise
@@ -151,6 +164,14 @@ class Attempt:
         """The image that was begun for all who want it, whose failure is shared; a second try is each model's own."""
         begun = None if self.earlier else self.session.images_begun.get(self.session.supply.key(self.want))
         return None if begun is None or begun.cancelled() else begun.result()
+
+    def _side(self, side: str) -> Image:
+        """One of two images that are compared."""
+        made = self._repeats.images
+        if side not in made:
+            want = replace(self.want, use=side)
+            made[side] = self.session.supply.image(want, lambda seen: self.session.note(self.nodeid, seen))
+        return made[side]
 
     def _own_image(self) -> Image:
         return self.session.supply.image(self.want, lambda progress: self.session.note(self.nodeid, progress))
@@ -208,21 +229,34 @@ class Attempt:
         self._unwatched = True
         self.job = compose.taken_up(data, self.model, self.session.jobs)
         self.image = self.job.image
-        self.session.display.hide(self._hidden(self.job))
+        self.session.display.hide(itemresults.hidden(self.session, self.job))
         handle = leftovers.handle_of(past, backend)
         began = time.monotonic() - (time.time() - past.began) if past.began else None
-        flight = Flight(self.nodeid, self.number, self.job, backend, handle=handle, began=began)
+        flight = Flight(
+            self.nodeid, self.number, self.job, backend, handle=handle, began=began, submitted=past.submitted
+        )
         self.session.fleet.add(flight)
         return flight
 
     def launch(self, job: Job, backend: Backend, pause: float = 0.0) -> Flight:
-        """Have the job submitted, `pause` seconds from now at the earliest."""
-        self.job = job
-        self.session.display.hide(self._hidden(job))
+        """Have the job, or the one of several whose turn it is, submitted; `pause` seconds from now at the earliest."""
+        self.job = job = self._of_leg(job)
+        self.session.display.hide(itemresults.hidden(self.session, job))
         self.session.directory.note(job)
         flight = Flight(self.nodeid, self.number, job, backend, not_before=time.monotonic() + pause)
         self.session.fleet.add(flight)
         return flight
+
+    def _of_leg(self, job: Job) -> Job:
+        """The job as the item's repeats and sides want it."""
+        if not self._repeats.several:
+            return job
+        side = self._repeats.leg.side
+        job = replace(job, more=not self._repeats.last)
+        if not side:
+            return job
+        self.image = self._side(side)
+        return compose.in_image(job, self.compose(self.image))
 
     def run(self, job: Job, backend: Backend) -> Result:
         """Run the job to its end; again, where infrastructure fails, as often as the user allows.
@@ -230,14 +264,28 @@ class Attempt:
         Raises:
             KeyboardInterrupt: or whatever interrupted the run; the Result is kept nevertheless.
         """
-        flight = self.adopted(backend) or self.launch(job, backend)
-        while True:
-            result = self._flown(flight)
-            if not self.retriable(result):
-                return result
-            flight = self.relaunch(flight)
+        flight: Flight | None = self.adopted(backend) or self.launch(job, backend)
+        while flight:
+            self._fly(flight)
+            flight = self.after(flight)
+        assert self.result  # noqa: S101  # nothing follows any more
+        return self.result
 
-    def _flown(self, flight: Flight) -> Result:
+    def after(self, flight: Flight) -> Flight | None:
+        """What follows a job that has landed: the next of several, or another try; None where there is a Result."""
+        result = self._landed(flight)
+        if self._repeats.passed(result, self.directory):
+            return self._next(flight)
+        return self.relaunch(flight) if self.retriable(self._keep(self._judged(result))) else None
+
+    def _next(self, flight: Flight) -> Flight:
+        """Submit the next of several jobs, in a folder of its own."""
+        self.discard()
+        self._begin()
+        self.session.note(self.nodeid, Progress(Phase.QUEUED, str(self._repeats.leg)))
+        return self.launch(replace(flight.job, id=self._id(), directory=self.directory), flight.backend)
+
+    def _fly(self, flight: Flight) -> None:
         fleet = self.session.fleet
         try:
             with self.session.display.shown():
@@ -245,7 +293,6 @@ class Attempt:
         except BaseException as error:
             self.break_off(flight, detach=self.session.detaches(error))
             raise
-        return self.conclude(flight)
 
     def break_off(self, flight: Flight, *, detach: bool) -> None:
         """End the job, or leave it to a later session; keeps a Result of a job that was submitted and ended."""
@@ -277,6 +324,7 @@ class Attempt:
         self.earlier.append(self.result)
         self.number += 1
         self.result = self.job = None
+        self._submitted = 0.0
         self._begin()
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (len(self.earlier) - 1))
 
@@ -326,58 +374,31 @@ class Attempt:
         return self.session.directory.path / "shared"
 
     def conclude(self, flight: Flight) -> Result:
-        """The Result of a job that has landed."""
+        """The Result of an item after whose job, which has landed, no other is to follow."""
+        return self._keep(self._judged(self._landed(flight)))
+
+    def _judged(self, result: Result) -> Result:
+        """The item's result, whose last job gave this, beside what was to be expected."""
+        whole = self._repeats.whole(result)
+        file, root = self.source.file, self.source.root
+        name = file.relative_to(root) if file.is_relative_to(root) else file.name
+        card = Stated(self.model.references, f"{name}:{self.source.line} references")
+        expectations, sides = self.session.expectations, self.session.settings.ab
+        return expectations.judge_sides(whole, card, sides) if sides else expectations.judge(whole, card)
+
+    def _landed(self, flight: Flight) -> Result:
+        """What one job gave."""
         self._refused = flight.refused or bool(flight.outcome and flight.outcome.refused)
+        self._submitted = flight.submitted
         if flight.outcome is None:
             result = self.failed(flight.error or "not submitted", FailureClass.INFRASTRUCTURE)
             log = self.directory / "run.log"
-            return self._keep(replace(result, log=str(log), tail=logscan.tail(log)) if log.exists() else result)
+            return replace(result, log=str(log), tail=logscan.tail(log)) if log.exists() else result
         try:
-            return self._measured(flight.job, flight.outcome)
+            return itemresults.measured(self.session, self._subject(), flight.job, flight.outcome)
         except Exception as error:  # noqa: BLE001  # whatever a run left must not cost it its row
             reason = f"what it left cannot be read: {type(error).__name__}: {error}"
-            return self._keep(self.failed(reason, FailureClass.INFRASTRUCTURE))
-
-    def _measured(self, job: Job, outcome: Outcome) -> Result:
-        masker = Masker(self._hidden(job))
-        of_ranks = [path for folder in outcome.folders.values() for path in (folder / LOG, *folder.glob("artifacts/*"))]
-        for path in (outcome.log, *outcome.artifacts.values(), *of_ranks):
-            logscan.mask(path, masker)
-        places = selfmanaged.of_job(self.model, job)
-        context = self.session.context
-        measured = measure.measure(self.model, self.source, context, outcome, places, job.measuring)
-        ranks = 1 if job.self_managed else job.topology.nodes
-        verdict = judge(columns(self.model, self._facts(outcome)), outcome, measured, job.limit, ranks)
-        folder = outcome.folders.get(verdict.rank)
-        log = folder / LOG if folder else outcome.log
-        tail = logscan.tail(log) if verdict.reason else ()
-        return self._keep(
-            Result(
-                id=job.id,
-                nodeid=self.nodeid,
-                model=self.model.name,
-                status=verdict.status,
-                rows=verdict.rows,
-                reason=verdict.reason,
-                failure=self._class(verdict, tail, outcome),
-                duration=model_duration(outcome),
-                log=str(log),
-                tail=tail,
-                notes=verdict.notes,
-                hosts=hosts(outcome, measured.hosts),
-                machine=dict(outcome.machine),
-            )
-        )
-
-    def _hidden(self, job: Job) -> list[str]:
-        """What may not be shown of all that the job knows."""
-        known = self.session.credentials if job.credential else {}
-        return [*job.secrets.values(), *credentials.hidden_texts(known)]
-
-    def _class(self, verdict: Verdict, tail: tuple[str, ...], outcome: Outcome) -> FailureClass:
-        rules = self.session.failure_rules
-        code = outcome.ranks.get(verdict.rank, outcome.exit_code)
-        return classified(verdict.failure, verdict.reason, tail, code, rules)
+            return self.failed(reason, FailureClass.INFRASTRUCTURE)
 
     def discard(self) -> None:
         """Leave no Result: the item needs no run of its own, or a later session gives it one."""
@@ -411,14 +432,19 @@ class Attempt:
         return self._plain(FAILURE, reason, failure)
 
     def _plain(self, status: str, reason: str, failure: FailureClass) -> Result:
-        return Result(
+        return itemresults.unmeasured(self.session, self._subject(), status, reason, failure)
+
+    def _subject(self) -> Subject:
+        return Subject(
             id=self._id(),
             nodeid=self.nodeid,
-            model=self.model.name,
-            status=status,
-            rows=single(columns(self.model, self._facts()), status),
-            reason=reason,
-            failure=failure,
+            number=self.number,
+            model=self.model,
+            source=self.source,
+            partition=self._variant.partition,
+            image=self.image,
+            job=self.job,
+            submitted=self._submitted,
         )
 
     def _id(self) -> str:
@@ -443,22 +469,6 @@ class Attempt:
             sync=False,  # the record of its rows, which follows, is
         )
         return result
-
-    def _facts(self, outcome: Outcome | None = None) -> Facts:
-        session = self.session
-        backend = session.backends[session.target]
-        launcher = session.context.distribution(self.model).launcher or os.environ.get("MAD_LAUNCHER", "")
-        return Facts(
-            deployment=os.environ.get("MAD_DEPLOYMENT_TYPE", backend.deployment),
-            launcher=launcher or backend.name,
-            architecture=session.machine.architecture,
-            hostname="" if backend.remote else session.machine.hostname,
-            environ=os.environ,
-            partition=self._variant.partition,
-            image=self.image,
-            job=self.job,
-            outcome=outcome,
-        )
 
 
 def want_of(variant: Variant, model: Model, session: Session) -> Want:

@@ -44,7 +44,7 @@ def write(ours: Session, results: Iterable[Result]) -> bool:
     content = manifestcontent.content(
         [entries[key] for key in sorted(entries)],
         context={**ours.context.given(), **({"deploy": settings.target} if settings.target else {})},
-        masker=Masker(_secrets(ours)),
+        masker=Masker(secrets(ours)),
         lost=[LostPush(key, each["unpushed"], each["error"]) for key, each in made.items() if each["unpushed"]],
     )
     content = manifestcontent.kept(content, manifestfile.previous(settings.manifest_output))
@@ -64,7 +64,8 @@ def _entry(key: str, made: dict[str, Any]) -> Entry:
     return Entry(key, Model.model_validate(made["card"]), image, made["error"])
 
 
-def _secrets(ours: Session) -> Iterator[str]:
+def secrets(ours: Session) -> Iterator[str]:
+    """Every value that is to be shown nowhere: of the context, of logins, of the environment."""
     yield from ours.context.secrets.values()
     yield from credentials.hidden_texts(ours.credentials)
     yield from (value for name, value in os.environ.items() if is_secret(name))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pytest_madengine import runid
+from pytest_madengine import baselines, outputs, runid
 from pytest_madengine.context.kubernetes import Kubernetes
 from pytest_madengine.engine import rundir
 from pytest_madengine.errors import UserError
@@ -50,12 +50,16 @@ def check(ours: Session) -> None:
     _check_reservation(ours)
     _check_keeping(ours)
     _check_cluster(ours)
+    _check_expectations(ours)
     if not ours.config.option.collectonly:
         ours.require_secrets()
     if not (ours.config.option.collectonly or ours.settings.dry_run):
         rundir.check(ours.settings.start)
         if not ours.settings.build_only:
             perfcsv.check(ours.settings.output)
+            outputs.check(ours)
+            if not ours.is_worker:
+                outputs.clear(ours)
             return
         manifestfile.check("--madengine-manifest-output", ours.settings.manifest_output)
         if ours.settings.summary_output:
@@ -118,6 +122,20 @@ def _check_destinations(ours: Session) -> None:
             "--madengine-build-on-compute: no registry is named, and images leave their nodes only through "
             "one; valid: --madengine-registry, or registry or registry_image of each model of the batch file"
         )
+
+
+def _check_expectations(ours: Session) -> None:
+    """Meet references and earlier runs that cannot be read, and images that cannot be compared.
+
+    Raises:
+        UserError: such things are asked for.
+    """
+    if ours.settings.ab:
+        baselines.require_statistics("--madengine-ab")
+    if ours.settings.ab and not ours.containers:
+        raise UserError(f"--madengine-ab: the target {ours.target} runs models without images; valid: --target=docker")
+    if not ours.config.option.collectonly:
+        _ = ours.expectations
 
 
 def _check_reservation(ours: Session) -> None:

@@ -6,7 +6,7 @@ Each may be overridden in a conftest. Importing this module must stay cheap: it 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
@@ -125,7 +125,6 @@ def result(request: pytest.FixtureRequest, job: Job, backend: Backend) -> Result
     rerun = getattr(request.node, "execution_count", 1) > 1  # pytest-rerunfailures counts there
     done = attempt.result if attempt.prepared else None
     given = done or attempt.run_shared(job, attempt.backend(backend), afresh=rerun)
-    request.node.user_properties += _properties(given, attempt.earlier)
     request.node.ihook.pytest_madengine_result(item=request.node, result=given)
     if given.failed and given.failure is FailureClass.INFRASTRUCTURE:
         raise InfrastructureError(given.explanation())
@@ -202,22 +201,6 @@ def unwanted(want: Want, ours: Session) -> str:
     name = "" if settings.disable_skip_gpu_arch else architecture_matches(arch, want.model.skip_gpu_arch)
     whose = "the image is for" if want.architecture else "this machine has"
     return f"skip_gpu_arch lists {name}, {whose} {arch}" if name else ""
-
-
-def _properties(given: Result, earlier: Sequence[Result]) -> list[tuple[str, str]]:
-    """What people read in JUnit: each row's value and unit, under the row's name where there are several, and notes.
-
-    Tries that infrastructure failed are told of as `attempt:1` and so on.
-    """
-    tries = [(f"attempt:{number}", failed.reason) for number, failed in enumerate(earlier, 1)]
-    suffixes = [f":{row.columns['model']}" if len(given.rows) > 1 else "" for row in given.rows]
-    pairs = [
-        (f"{key}{suffix}", row.columns[key])
-        for row, suffix in zip(given.rows, suffixes, strict=True)
-        for key in ("performance", "metric")
-    ]
-    notes = [("note", text) for text in given.notes]
-    return tries + [(name, value) for name, value in pairs if value] + notes
 
 
 def _session(request: pytest.FixtureRequest) -> Session:

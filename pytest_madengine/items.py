@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pytest_madengine import baselines
 from pytest_madengine import session as sessions
 from pytest_madengine.context import presets
 from pytest_madengine.errors import UserError
@@ -298,6 +300,7 @@ class Collection:
         """
         ours = sessions.of(config)
         models = [item for item in items if isinstance(item, ModelItem)]
+        _warn_of_strange_references(ours, models)
         if not ours.tags:
             return
         lost = _lost_tags(ours, models)
@@ -308,6 +311,16 @@ class Collection:
         config.hook.pytest_deselected(items=deselected)
         gone = set(deselected)
         items[:] = [item for item in items if item not in gone]
+
+
+def _warn_of_strange_references(ours: sessions.Session, models: Iterable[ModelItem]) -> None:
+    """Tell of references whose model is spelled otherwise than any card's."""
+    path = ours.settings.references
+    if path is None:
+        return
+    names = {item.variant.found.model.name for item in models}
+    for text in baselines.strange_names(path, baselines.references(path), names):
+        warnings.warn(pytest.PytestWarning(text), stacklevel=1)
 
 
 def _outside(path: Path, rootdir: Path) -> str | None:

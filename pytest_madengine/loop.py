@@ -195,8 +195,9 @@ class Loop:
         attempt = turn.attempt if turn else None
         if turn is None or attempt is None:
             return  # a flight of an item that runs in line, such as a rerun
-        if attempt.retriable(attempt.conclude(flight)):
-            self._follow(turn, attempt.relaunch(flight))
+        following = attempt.after(flight)
+        if following:
+            self._follow(turn, following)
         else:
             self._done(turn)
 

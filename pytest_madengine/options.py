@@ -10,6 +10,7 @@ import pytest
 
 MODEL_FILES = ("models.json", "get_models_json.py")
 LATEST = "latest"
+ENVIRONMENT = "environment"
 
 
 class Option(NamedTuple):
@@ -189,9 +190,86 @@ OPTIONS = (
     ),
     Option("--madengine-live-output", "show what builds and models print, line by line", default=False),
     Option(
+        "--madengine-references",
+        "expected values as JSON or YAML: model, GPU architecture, metric; wins over the cards' own",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-baseline",
+        "compare with earlier runs: a perf.csv, a record or a folder of records, their URI, or store",
+        metavar="WHERE",
+    ),
+    Option(
+        "--madengine-baseline-of",
+        "which earlier runs: last:N (default: last:20), tag:NAME or run:ID",
+        metavar="RUNS",
+    ),
+    Option(
+        "--madengine-gate",
+        "what fails a model: a regression or no verdict (fail, default), regressions alone, or nothing (watch)",
+        metavar="WHAT",
+        choices=("fail", "regressions", "watch"),
+        default="fail",
+    ),
+    Option(
+        "--madengine-repeat",
+        "run each model N times and report the median",
+        metavar="N",
+        type=int,
+    ),
+    Option("--madengine-warmup", "run each model N times more, before what counts", metavar="N", type=int),
+    Option(
+        "--madengine-ab",
+        "run each model in two images in turn, N times each (--madengine-repeat, default: 5), and compare B with A",
+        metavar="A,B",
+    ),
+    Option(
         "--madengine-exit-codes",
         "exit with 0 success, 1 other failure, 2 a build failed, 3 a model failed to run, 4 wrong usage",
         default=False,
+    ),
+    Option(
+        "--madengine-html",
+        "write the run as one HTML page, with trends and charts, that opens offline",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-markdown",
+        "write what the run came to as Markdown, for a comment on a pull request",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-summary",
+        "write counts, results and verdicts of the run as JSON (those of builds: --madengine-summary-output)",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-prometheus",
+        "write the results for Prometheus' textfile collector; needs the extra `prometheus`",
+        metavar="FILE",
+        type=Path,
+    ),
+    Option(
+        "--madengine-otel",
+        "send the run as an OpenTelemetry trace, to where OTEL_* variables say; needs the extra `otel`",
+        default=False,
+    ),
+    Option(
+        "--madengine-mongo",
+        "send each result to MongoDB, to where MONGO_* variables say, or to this URI",
+        metavar="URI",
+        bare=ENVIRONMENT,
+    ),
+    Option(
+        "--madengine-reporting-timeout",
+        "seconds that reporters over the network get at the end (default: 10); what is not sent then waits on disk",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
     ),
     Option(
         "--madengine-disable-skip-gpu-arch",

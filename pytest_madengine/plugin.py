@@ -182,7 +182,7 @@ def pytest_madengine_backends(config: pytest.Config) -> Mapping[str, Backend]:
     ours = session.of(config)
     slurm = ours.context.slurm
     steps = inside(os.environ) and (slurm is None or slurm.in_allocation == "steps")
-    on_slurm = StepsBackend(os.environ) if steps else SlurmBackend(ours.settings.pack)
+    on_slurm = StepsBackend(os.environ) if steps else SlurmBackend(ours.settings.pack or bool(ours.settings.ab))
     return {each.name: each for each in (DockerBackend(), HostBackend(), on_slurm, KubernetesBackend())}
 
 
@@ -196,10 +196,13 @@ def pytest_madengine_launchers() -> Sequence[Launcher]:
 
 def pytest_madengine_reporters(config: pytest.Config) -> Sequence[Reporter]:
     """The built-in reporters."""
-    from pytest_madengine import session
+    from pytest_madengine import outputs, session
     from pytest_madengine.reporting.perfcsv import PerfCsv, PerfEntry, PerfSuper
+    from pytest_madengine.reporting.record import RunRecord
 
     settings = session.of(config).settings
     if settings.build_only:
-        return []
-    return [PerfCsv(settings.output), PerfSuper(settings.start), PerfEntry(settings.start)]
+        return outputs.of_builds(session.of(config))
+    more = outputs.reporters(session.of(config))
+    record = RunRecord(session.of(config).directory.record)
+    return [record, PerfCsv(settings.output), PerfSuper(settings.start), PerfEntry(settings.start), *more]

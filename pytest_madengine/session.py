@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from pytest_madengine import runid
-from pytest_madengine.backends.base import Backend
+from pytest_madengine import baselines, runid
+from pytest_madengine.backends.base import Backend, Versioned
 from pytest_madengine.context import credentials, machine, presets
 from pytest_madengine.context.context import Context
 from pytest_madengine.context.layers import merged
@@ -27,7 +28,7 @@ from pytest_madengine.engine.fleet import Fleet
 from pytest_madengine.engine.journal import Journal
 from pytest_madengine.engine.lane import Pace
 from pytest_madengine.engine.rundir import RunDirectory
-from pytest_madengine.errors import UserError, nearest
+from pytest_madengine.errors import InfrastructureError, UserError, nearest
 from pytest_madengine.images import architecture, batch, manifestfile, registry
 from pytest_madengine.images.batch import BatchEntry
 from pytest_madengine.images.build import Builder
@@ -41,7 +42,9 @@ from pytest_madengine.jobs.job import Logins
 from pytest_madengine.launchers.base import Launcher
 from pytest_madengine.models import discovery, selection
 from pytest_madengine.models.model import Model
+from pytest_madengine.results.expectations import Expectations
 from pytest_madengine.results.failures import FailureRule
+from pytest_madengine.results.gates import Gate
 from pytest_madengine.settings import Settings, settings_of
 
 KEY = pytest.StashKey["Session"]()
@@ -99,6 +102,9 @@ class Session:
             manifest=settings.manifest or (None if settings.tags or settings.batch_manifest else manifest),
             batch_manifest=settings.batch_manifest or (None if settings.tags or settings.manifest else batch_manifest),
             build_only=settings.build_only or bool(before.get("build_only")),
+            repeat=max(settings.repeat, before.get("repeat", 1)),
+            warmup=max(settings.warmup, before.get("warmup", 0)),
+            ab=settings.ab or tuple(before.get("ab", ())),
         )
 
     @property
@@ -135,6 +141,14 @@ class Session:
         slurm = self.context.slurm
         bare = self.target == "slurm" and slurm is not None and slurm.container_runtime == "none"
         return self.backends[self.target].containers and not bare
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Of what runs the jobs, as far as it can be told."""
+        backend = self.backends[self.target]
+        with suppress(InfrastructureError):
+            return dict(backend.versions()) if isinstance(backend, Versioned) else {}
+        return {}
 
     @property
     def at_once(self) -> int:
@@ -190,7 +204,7 @@ class Session:
         machine = platform.node()
         record = {"id": self.directory.run_id, "target": self.target, "host": machine, "pid": os.getpid()}
         record |= {key: str(getattr(self.settings, key) or "") for key in RESUMED}
-        record |= {"build_only": self.settings.build_only}
+        record |= {key: getattr(self.settings, key) for key in ("build_only", "repeat", "warmup", "ab")}
         self.journal.write({"kind": journal.RUN, "items": items, "tags": [tag.text for tag in self.tags], **record})
 
     def note(self, item: str, progress: Progress) -> None:
@@ -302,6 +316,22 @@ class Session:
         return credentials.load(self.settings.project, os.environ)
 
     @cached_property
+    def expectations(self) -> Expectations:
+        """What results are compared with: earlier runs as they were when this session began.
+
+        Raises:
+            UserError: all that is wrong in the references file, or there are no such earlier runs.
+        """
+        settings = self.settings
+        which = baselines.chosen(settings.baseline_of or baselines.DEFAULT)
+        place, run = settings.baseline, runid.of(self.config)
+        return Expectations(
+            baselines.references(settings.references) if settings.references else {},
+            baselines.history(place, which, settings.start, run, settings.output) if place else None,
+            Gate(settings.gate),
+        )
+
+    @cached_property
     def jobs(self) -> compose.Session:
         """What all jobs share."""
         return compose.Session(
@@ -349,7 +379,7 @@ class Session:
         """Where models get their images from."""
         settings = self.settings
         orders = Orders(
-            use_image=settings.use_image,
+            use_image=next(iter(settings.ab), settings.use_image),
             registry=settings.registry,
             batch=self.batch,
             architecture="" if self._machine_is_left_alone else self.machine.architecture,

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from pytest_madengine.options import MODEL_FILES, OPTIONS
+from pytest_madengine.errors import UserError
+from pytest_madengine.options import ENVIRONMENT, MODEL_FILES, OPTIONS
+from pytest_madengine.reporting import mongosettings
+from pytest_madengine.reporting.mongosettings import Server
+from pytest_madengine.results.series import Leg, legs
 
 MANIFEST = Path("build_manifest.json")
 FLAGS = {option.dest.removeprefix("madengine_"): option.flag for option in OPTIONS}
@@ -18,11 +22,18 @@ EXCLUSIVE = (
     ("batch_manifest", ("tags", "manifest", "use_image")),
     ("use_image", ("registry", "target_archs", "no_cache", "build_on_compute")),
     ("manifest", ("build_only", "use_image", "registry", "target_archs", "no_cache", "build_on_compute")),
-    ("build_only", ("detach",)),
+    ("build_only", ("detach", "ab")),
+    ("ab", ("use_image", "manifest", "batch_manifest", "registry", "target_archs", "no_cache", "build_on_compute")),
     ("dry_run", ("build_only", "detach", "preflight", "resume", "status")),
 )
 """Options that contradict each other; those of builds as in the wiki's table."""
+SIDES, AB_REPEATS = 2, 5
+"""Of `--madengine-ab`: how many images, and how often each runs unless the user says otherwise."""
 OF_BUILD_ONLY = ("manifest_output", "summary_output")
+OF_RUNS = ("html", "markdown", "summary", "prometheus", "otel", "mongo")
+"""Options that tell of models that ran."""
+WRITTEN_WHOLE = ("html", "markdown", "summary", "prometheus")
+"""Options that name files which a run replaces."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,14 @@ class Settings:
         max_in_flight: None where the target is to decide.
         resume: whether the run directory is an earlier session's.
         target_archs: as given; `images/architecture` reads them.
+        baseline: where earlier runs are to be found, and
+        baseline_of: which of them count; as given, `baselines` reads them.
+        gate: what fails a model: fail, regressions or watch.
+        repeat: how often each model (with `ab`: in each image) runs and counts.
+        warmup: how often it runs before that.
+        ab: the two images to compare; empty where none are.
+        mongo: where results are sent to; None where they are not.
+        reporting_timeout: seconds that reporters over the network get at the end.
         build_jobs: None where the machine is to decide.
     """
 
@@ -71,6 +90,25 @@ class Settings:
     pack: int
     live_output: bool
     keep_alive: bool
+    html: Path | None
+    markdown: Path | None
+    summary: Path | None
+    prometheus: Path | None
+    otel: bool
+    references: Path | None
+    baseline: str
+    baseline_of: str
+    gate: str
+    repeat: int
+    warmup: int
+    ab: tuple[str, ...]
+    mongo: Server | None
+    reporting_timeout: float
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """The jobs of each item, in their order."""
+        return legs(self.repeat, self.warmup, self.ab)
 
 
 def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
@@ -122,6 +160,20 @@ def settings_of(config: pytest.Config, model_dir: str | None) -> Settings:
         pack=_count("pack", given.madengine_pack),
         live_output=given.madengine_live_output,
         keep_alive=given.madengine_keep_alive,
+        html=_path(start, given.madengine_html),
+        markdown=_path(start, given.madengine_markdown),
+        summary=_path(start, given.madengine_summary),
+        prometheus=_path(start, given.madengine_prometheus),
+        otel=given.madengine_otel,
+        references=_path(start, given.madengine_references),
+        baseline=given.madengine_baseline or "",
+        baseline_of=given.madengine_baseline_of or "",
+        gate=given.madengine_gate,
+        repeat=_at_least("repeat", given.madengine_repeat, 1) or (AB_REPEATS if given.madengine_ab else 1),
+        warmup=_at_least("warmup", given.madengine_warmup, 0) or 0,
+        ab=_pair(given.madengine_ab),
+        mongo=_mongo(given.madengine_mongo),
+        reporting_timeout=_seconds("reporting-timeout", given.madengine_reporting_timeout),
     )
 
 
@@ -139,9 +191,11 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     for one, others in EXCLUSIVE:
         for other in (name for name in others if values[one] and values[name]):
             yield f"{FLAGS[one]} and {FLAGS[other]} contradict each other: give one of them"
-    for name in ("use_image", "registry", "reservation"):
+    for name in ("use_image", "registry", "reservation", "baseline", "baseline_of"):
         if values[name] == "":
             yield f"{FLAGS[name]}: is empty; leave it out or say which"
+    if values["baseline_of"] and not values["baseline"]:
+        yield f"{FLAGS['baseline_of']} says which runs of {FLAGS['baseline']} count, which is not given"
     if not (values["reservation"] or "").isprintable():
         yield f"{FLAGS['reservation']}: found {values['reservation']!r}; valid: one line of text"
 
@@ -149,17 +203,60 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
 def _without_build_only(values: Mapping[str, Any]) -> Iterator[str]:
     for name in OF_BUILD_ONLY:
         if values[name] and not values["build_only"]:
-            yield f"{FLAGS[name]} belongs to --madengine-build-only, which is not given"
+            other = f"; of a run tells {FLAGS['summary']}" if name == "summary_output" else ""
+            yield f"{FLAGS[name]} belongs to --madengine-build-only, which is not given{other}"
+    for name in OF_RUNS if values["build_only"] else ():
+        if values[name]:
+            other = f"; of builds tells {FLAGS['summary_output']}" if name == "summary" else ""
+            yield f"{FLAGS[name]} tells of models that ran, and --madengine-build-only runs none{other}"
 
 
 def _outputs(values: Mapping[str, Any], start: Path) -> Iterator[str]:
     """Files that are something else already."""
     manifest, summary = values["manifest_output"] or MANIFEST, values["summary_output"]
-    for name in OF_BUILD_ONLY:
-        if values[name] and values[name].name in MODEL_FILES:
+    files = [name for name in (*OF_BUILD_ONLY, *WRITTEN_WHOLE) if values[name]]
+    for name in files:
+        if values[name].name in MODEL_FILES:
             yield f"{FLAGS[name]}: {values[name]} is for model cards; give another file"
+    yield from _same({name: (start / values[name]).resolve() for name in ("output", *WRITTEN_WHOLE) if values[name]})
     if summary and (start / summary).resolve() == (start / manifest).resolve():
         yield f"{FLAGS['summary_output']}: {summary} is the manifest's own file; give another"
+
+
+def _same(files: Mapping[str, Path]) -> Iterator[str]:
+    """Options that name one file."""
+    names: dict[Path, str] = {}
+    for name, path in files.items():
+        if names.setdefault(path, name) != name:
+            yield f"{FLAGS[name]}: {path} is the file of {FLAGS[names[path]]}; give another"
+
+
+def _mongo(given: str | None) -> Server | None:
+    """The server of `--madengine-mongo`; None without the option."""
+    if given is None:
+        return None
+    from pytest_madengine.reporting import mongodb
+
+    try:
+        server = mongosettings.of_environment(os.environ, "" if given == ENVIRONMENT else given)
+        mongodb.check(server)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    return server
+
+
+def _seconds(option: str, value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise pytest.UsageError(f"--madengine-{option}: found {value:g}; valid: seconds, 0 or more")
+    return value
+
+
+def _pair(text: str | None) -> tuple[str, ...]:
+    """The two images of `--madengine-ab`; none where it is not given."""
+    images = tuple(image.strip() for image in text.split(",")) if text is not None else ()
+    if images and (len(set(images)) != SIDES or not all(images)):
+        raise pytest.UsageError(f"--madengine-ab: found {text!r}; valid: two images, IMAGE_A,IMAGE_B")
+    return images
 
 
 def _count(option: str, text: str | None) -> int:

@@ -26,6 +26,8 @@ def show(terminal: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in _image_counts(config):
         terminal.write_line(f"madengine: {line}")
     _node_checks(terminal, config)
+    for warning in records.warnings if records else []:
+        terminal.write_line(f"WARNING: {warning}", yellow=True)
     for problem in records.problems if records else []:
         terminal.write_line(f"ERROR: {problem}", red=True)
     for line in _unfinished(config):
@@ -94,4 +96,5 @@ def _come_back(config: pytest.Config) -> str:
     context = session.of(config).context
     given = [arg for arg in config.invocation_params.args if not str(arg).startswith("--madengine-detach")]
     command = shlex.join(["pytest", *map(str, given), f"--madengine-resume={runid.of(config)}"])
-    return f"to come back: {Masker(context.secrets.values())(command)}"
+    mongo = session.of(config).settings.mongo
+    return f"to come back: {Masker([*context.secrets.values(), *(mongo.mask.values if mongo else ())])(command)}"

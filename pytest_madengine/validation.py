@@ -128,7 +128,9 @@ def _siblings(model: type[BaseModel], path: Path) -> Iterable[str]:
         field = current.model_fields.get(part) or next(
             (f for f in current.model_fields.values() if f.alias == part), None
         )
-        current = _nested(field.annotation) if field else None
+        if field is None:
+            continue  # a key of a mapping, whose values the model is of
+        current = _nested(field.annotation)
         if current is None:
             return ()
     return [field.alias or name for name, field in current.model_fields.items()]

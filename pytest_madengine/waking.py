@@ -157,14 +157,18 @@ def worker_ended(node: Any) -> None:
 
 def recorder(config: pytest.Config) -> Recorder:
     """The session's recorder, made when the first result comes."""
-    from pytest_madengine import session
-    from pytest_madengine.reporting.recorder import Recorder
+    from pytest_madengine import outputs, session
+    from pytest_madengine.reporting import mongosettings
+    from pytest_madengine.reporting.recorder import Recorder, registered
 
     if RECORDER not in config.stash:
         ours = session.of(config)
-        registered = reversed(config.hook.pytest_madengine_reporters(config=config))  # ours first
-        reporters = [reporter for several in registered for reporter in several]
-        config.stash[RECORDER] = Recorder(reporters, ours.journal, ours.past.jobs)
+        reporters, problems = registered(config)
+        made = Recorder(reporters, ours.journal, ours.past.jobs, ours.settings.reporting_timeout)
+        made.problems += problems
+        made.warnings += mongosettings.warnings(config.option.madengine_mongo or "")
+        config.stash[RECORDER] = made
+        outputs.describe(ours)
     return config.stash[RECORDER]
 
 
@@ -214,7 +218,17 @@ def finish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if config.option.madengine_exit_codes or config.getini(options.INI_EXIT_CODES):
         session.exitstatus = _exit_code(session, recorder(config))
+    _conclude(session)
     _close(config)
+
+
+def _conclude(session: pytest.Session) -> None:
+    """Let reporters tell of the whole run; what they could not tell fails it."""
+    records = recorder(session.config)
+    before = len(records.problems)
+    records.conclude(int(session.exitstatus))
+    if session.exitstatus == pytest.ExitCode.OK and len(records.problems) > before:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _exit_code(session: pytest.Session, records: Recorder) -> int:

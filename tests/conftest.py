@@ -7,6 +7,7 @@ import functools
 import gc
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +20,26 @@ from pytest_madengine.images import engine
 
 if TYPE_CHECKING:
     from tests.backends.support import Bench, MortalEngine, Place, Submitter
+    from tests.engines.browsers import Browser
     from tests.engines.cluster import Cluster
     from tests.engines.kube import KubeCluster
+    from tests.engines.mongo import Database
     from tests.engines.registries import Images, Registry
+
+for _name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    os.environ.pop(_name, None)  # what tests run is not to be annotated where they run
 
 ENGINES = Path(__file__).parent / "engines"
 CANNOT = 3
 """The exit code by which an engine's script says that this machine cannot have it."""
 NEEDS = {
+    "requires_browser": "browser_program",
     "requires_registry": "registry_program",
     "requires_docker": "docker_engine",
     "requires_slurm": "slurm_cluster",
     "requires_kubernetes": "kube_cluster",
     "requires_podman": "podman_storage",
+    "requires_mongo": "mongo_program",
 }
 """The fixture that makes what a marker asks for."""
 DEAD_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -67,6 +75,23 @@ def podman_storage(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def browser_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a browser that needs no screen."""
+    _engine("browser", tmp_path_factory)
+    found = subprocess.run([ENGINES / "browser.sh", "path"], capture_output=True, check=True, text=True)
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def browser(browser_program: str) -> Iterator[Browser]:
+    """A browser without network; it is another one for each module, as its driver keeps an event loop running."""
+    from tests.engines.browsers import Browser
+
+    with Browser(browser_program) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
 def registry_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a program that is an image registry."""
     _engine("registry", tmp_path_factory)
@@ -81,6 +106,35 @@ def registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) ->
 
     with Registry(registry_program, tmp_path_factory.mktemp("registry")) as registry:
         yield registry
+
+
+@pytest.fixture(scope="session")
+def mongo_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a program that is a server of MongoDB's protocol."""
+    _engine("mongo", tmp_path_factory)
+    found = subprocess.run([ENGINES / "mongo.sh", "env"], capture_output=True, check=True, text=True)
+    return shlex.split(found.stdout)[-1].partition("=")[2]
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(mongo_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that all tests share: the one of MONGO_TEST_URI, else one that lets everybody in."""
+    from tests.engines.mongo import MongoServer
+
+    if given := os.environ.get("MONGO_TEST_URI"):
+        yield given
+        return
+    with MongoServer(mongo_program, tmp_path_factory.mktemp("mongo")) as server:
+        yield f"mongodb://127.0.0.1:{server.port}/?directConnection=true"
+
+
+@pytest.fixture
+def mongo(mongo_uri: str) -> Iterator[Database]:
+    """An empty database of that server."""
+    from tests.engines.mongo import Database
+
+    with contextlib.closing(Database(mongo_uri)) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

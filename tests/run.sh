@@ -29,7 +29,7 @@ if ! at_least_3_10 "$venv/bin/python"; then
 fi
 "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[test]'
 
-for engine in docker registry podman slurm kubernetes; do
+for engine in docker registry browser podman mongo slurm kubernetes; do
   if ! "tests/engines/$engine.sh" ensure; then
     if [[ $nothing_left_out ]]; then
       say "no $engine, and --nothing-left-out was asked for"

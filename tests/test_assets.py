@@ -53,3 +53,13 @@ def test_the_sh_filter_makes_one_word_of_any_text(text: str) -> None:
     word = assets._environment().from_string("{{ text | sh }}").render(text=text)
     assert shlex.split(word) == [text]
     assert subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout == text.encode()
+
+
+@pytest.mark.parametrize(("name", "shown"), [("page.html.j2", "&lt;b&gt;"), ("run.sh.j2", "<b>")])
+def test_html_templates_escape_what_they_are_given_and_others_do_not(name: str, shown: str) -> None:
+    environment = assets._environment().overlay(loader=jinja2.DictLoader({name: "{{ text }}"}))
+    assert environment.get_template(name).render(text="<b>") == shown
+
+
+def test_a_file_comes_as_it_is() -> None:
+    assert assets.text("report/vendor/uPlot.LICENSE").startswith("The MIT License")

@@ -82,6 +82,7 @@ class TestModels:
         (row, _) = rows(pytester.path / "perf.csv")
         assert (row["deployment_type"], row["nnodes"], row["n_gpus"]) == ("kubernetes", "1", "0")
         assert row["machine_name"] in ("node1", "node2")
+        assert '"kubernetes": "v1.' in (pytester.path / ".madengine/runs/latest/results.jsonl").read_text()
         assert kube_cluster.left() == []
 
     def test_of_four_ranks(self, pytester: pytest.Pytester, kube_cluster: KubeCluster) -> None:

@@ -69,7 +69,10 @@ def test_an_installation_finds_its_data(kind: str, built: Path, tmp_path: Path, 
     assert found["preset"]["options"]
     assert found["slurm"] == ["12:00:00", "24:00:00"]
     assert found["typed"]
-    assert found["entry_points"] == {"madengine": "pytest_madengine.plugin"}
+    assert found["entry_points"] == {
+        "madengine": "pytest_madengine.plugin",
+        "pytest-madengine": "pytest_madengine.cli:main",
+    }
     assert len(set(found["versions"])) == 1
 
 

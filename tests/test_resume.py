@@ -232,7 +232,7 @@ def pytest_madengine_backends(config):
 
 class TestDetaching:
     def test_jobs_are_left_and_collected_later(self, tmp_path: Path) -> None:
-        fake(tmp_path, *(timed(f"m{n}", 0.5) for n in range(5)), at_once=3)
+        fake(tmp_path, *(timed(f"m{n}", 1.5) for n in range(5)), at_once=3)
         assert ran(tmp_path, *ALL, "--madengine-detach") == pytest.ExitCode.OK
         text = said(tmp_path)
         name = (tmp_path / ".madengine/runs/latest").resolve().name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_madengine.jobs.job import Job
 
@@ -186,5 +186,18 @@ class Backend(Protocol):
         Args:
             handles: some may be over already.
             hard: without a grace period in which they could tidy up.
+        """
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A backend that knows which version of it runs the jobs."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions by name: `{"docker": "27.1.1"}`; asked once in a session, when the first job has ended.
+
+        Raises:
+            InfrastructureError: the backend cannot be reached.
         """
         ...

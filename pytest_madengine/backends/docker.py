@@ -123,6 +123,11 @@ class DockerBackend:
             listed = engine.client().api.containers(all=True, filters={"label": JOB_LABEL})
         return {name.lstrip("/"): STATES.get(each["State"], State.LOST) for each in listed for name in each["Names"]}
 
+    def versions(self) -> Mapping[str, str]:
+        """The engine's."""
+        with engine.translated("docker version"):
+            return {self.name: str(engine.client().version()["Version"])}
+
     def states(self, handles: Sequence[Handle]) -> Mapping[Handle, Status]:
         """One listing of all our containers."""
         self._listen_once()

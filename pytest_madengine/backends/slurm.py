@@ -73,6 +73,10 @@ class SlurmBackend:
         """The texts of the scripts: for sbatch, and for each node."""
         return Plan(job, scripts(job), secrets(job))
 
+    def versions(self) -> Mapping[str, str]:
+        """That of SLURM's commands here."""
+        return {self.name: slurmqueue.version()}
+
     def submit(self, plan: Plan) -> Handle:
         """`sbatch`; secrets travel in its environment."""
         job = plan.job

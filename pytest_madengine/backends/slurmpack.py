@@ -40,6 +40,7 @@ class Pack:
         secrets: what its jobs may not show, the same for all.
         waiting: ids of jobs that are not collected.
         refused: what sbatch said; '' unless it refused.
+        more: ids of jobs that another follows as soon as they are collected.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Pack:
     secrets: Mapping[str, str]
     waiting: set[str] = field(default_factory=set)
     refused: str = ""
+    more: set[str] = field(default_factory=set)
 
     @property
     def queue(self) -> Path:
@@ -90,6 +92,7 @@ class Packs:
         for name, text in plan.request.items():
             (job.directory / name).write_text(text, encoding="utf-8")
         pack.waiting.add(job.id)
+        pack.more |= {job.id} if job.more else set()
         entry = job.directory / "entry"
         entry.write_text(f"{job.directory}\n", encoding="utf-8")
         entry.rename(pack.queue / f"{time.time_ns()}-{job.directory.name}")
@@ -153,11 +156,17 @@ class Packs:
         return pack.comment if pack else f"{job_prefix(run)}{PREFIX}{_shape_of(handle)}"
 
     def collected(self, handle: Handle) -> Row | None:
-        """What SLURM said of a job's allocation if that failed it; allocations with nothing left to do are ended."""
+        """What SLURM said of a job's allocation if that failed it; allocations with nothing left to do are ended.
+
+        One that another job is to follow into stays: it ends by itself if none comes.
+        """
         pack = self._packs.get(_shape_of(handle))
         if pack:
-            pack.waiting.discard(handle.token.partition("/")[2])
-            if not pack.waiting:
+            token = handle.token.partition("/")[2]
+            pack.waiting.discard(token)
+            followed = token in pack.more
+            pack.more.discard(token)
+            if not (pack.waiting or followed):
                 idle = [row.number for row in slurmqueue.rows() if row.comment == pack.comment and not row.state.over]
                 slurmqueue.cancel(idle)
         return self._lost.pop(handle.token, None)

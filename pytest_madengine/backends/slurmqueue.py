@@ -86,6 +86,16 @@ class Row:
         return (self.word, self.reason) == ("FAILED", "BadConstraints")
 
 
+def version() -> str:
+    """The version of SLURM's commands here.
+
+    Raises:
+        InfrastructureError: there are none.
+    """
+    told = command.run(["scontrol", "--version"], seconds=60).require("scontrol --version")
+    return (told.split() or [""])[-1]  # `slurm 24.05.1`, Debian's `slurm-wlm 22.05.8`
+
+
 def read(output: str) -> list[Row]:
     """The rows that squeue printed in the format FIELDS."""
     cells = (line.rstrip().split("|", 4) for line in output.splitlines())

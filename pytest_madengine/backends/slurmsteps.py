@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_madengine import command
-from pytest_madengine.backends import slurmfacts
+from pytest_madengine.backends import slurmfacts, slurmqueue
 from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
 from pytest_madengine.backends.processes import ID_VARIABLE, Processes
 from pytest_madengine.backends.slurmscript import HARD, JOB, KEPT, NODES, scripts, secrets
@@ -38,6 +38,10 @@ class StepsBackend(Processes):
     def plan(self, job: Job) -> Plan:
         """The texts of the scripts."""
         return Plan(job, scripts(job, steps=True), secrets(job))
+
+    def versions(self) -> Mapping[str, str]:
+        """That of SLURM's commands here."""
+        return {self.name: slurmqueue.version()}
 
     def submit(self, plan: Plan) -> Handle:
         """Start the job's script, which waits for its nodes.

@@ -54,6 +54,7 @@ class Course:
         marks: sizes of the files that rows are appended to, from just before they were; None before that.
         recorded: whether its rows are written.
         began: when it was first seen running, epoch seconds; 0 before.
+        submitted: when it was handed over, epoch seconds; 0 of one that was not.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Course:
     marks: dict[str, int] | None = None
     recorded: bool = False
     began: float = 0.0
+    submitted: float = 0.0
 
 
 @dataclass
@@ -154,7 +156,7 @@ class Board:
 
     def _submitting(self, record: Record) -> None:
         keys = ("item", "number", "backend", "directory")
-        self._know(Course(record["job"], **{key: record[key] for key in keys}))
+        self._know(Course(record["job"], **{key: record[key] for key in keys}, submitted=record["time"]))
 
     def _submitted(self, record: Record) -> None:
         if course := self.jobs.get(record["job"]):

@@ -57,6 +57,7 @@ class Flight:
         outcome: what it gave; None where the backend failed it, or it was never submitted.
         error: what the backend did to it.
         refused: whether to submit it again would change nothing.
+        submitted: when it was handed over, epoch seconds; 0 before.
         over: set when it has landed.
     """
 
@@ -70,6 +71,7 @@ class Flight:
     outcome: Outcome | None = None
     error: str = ""
     refused: bool = False
+    submitted: float = 0.0
     over: threading.Event = field(default_factory=threading.Event)
     seen: Status | None = None
     silent_since: float | None = None
@@ -237,6 +239,7 @@ class Lane:
         return batch
 
     def _hand_over(self, flight: Flight) -> None:
+        flight.submitted = time.time()
         try:
             with self._asking():
                 handle = self._backend.submit(self._backend.plan(flight.job))

@@ -19,6 +19,7 @@ from pytest_madengine.jobs.job import Job
 from pytest_madengine.results.result import Result
 
 TOP = ".madengine"
+RECORD = "results.jsonl"
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 LONGEST = 60
 
@@ -74,6 +75,11 @@ class RunDirectory:
     def run_id(self) -> str:
         """The directory's name."""
         return self.path.name
+
+    @property
+    def record(self) -> Path:
+        """Every Result of the run, one JSON text a line."""
+        return self.path / RECORD
 
     @property
     def images(self) -> Path:

@@ -42,6 +42,7 @@ class Want:
         architecture: GPUs that the image is to be for; '' where the user names none.
         entry: what a manifest says of it.
         self_managed: whether the model starts its own containers, so that the name of an image is all it needs.
+        use: an image that wins over whatever else is said; '' for none.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class Want:
     architecture: str = ""
     entry: Entry | None = None
     self_managed: bool = False
+    use: str = ""
 
     @property
     def made_for(self) -> tuple[str, str]:
@@ -187,7 +189,7 @@ class Supply:
         Raises:
             UserError: the card was to name one and does not.
         """
-        given = self.orders.use_image or self._context.image or ""
+        given = want.use or self.orders.use_image or self._context.image or ""
         if given and given != AUTO:
             return given
         own = self._own_name(want)

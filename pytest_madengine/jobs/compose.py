@@ -179,6 +179,14 @@ def _credential(session: Session) -> Secret:
     return Secret(json.dumps(session.credentials, indent=1))
 
 
+def in_image(job: Job, other: Job) -> Job:
+    """A job in the image of another one of the same model; what else was changed in it stays."""
+    names = ("DOCKER_IMAGE_NAME", "ROCM_PATH")
+    env = {name: value for name, value in job.env.items() if name not in names}
+    env |= {name: other.env[name] for name in names if name in other.env}
+    return replace(job, image=other.image, logins=other.logins, env=env)
+
+
 def logins(image: Image | None, session: Session) -> Logins:
     """Those that nodes need for the image, if they pull it."""
     pulled = session.remote and image is not None and not image.archive

@@ -76,6 +76,7 @@ class Job:
         keep: whether what a cluster made for the job stays when it is over, for people to look at and to delete.
         visible_devices: the variables that show the model its GPUs; the first names those that the scheduler granted,
             the others count from 0 within them. Empty where nothing is to be set.
+        more: whether another job of its shape follows at once, for which an allocation that they share waits.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Job:
     credential: Secret = NO_CREDENTIAL
     measuring: tuple[int, ...] = ()
     keep: bool = False
+    more: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without secrets, logins and credentials; see `from_json`."""

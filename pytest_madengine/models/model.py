@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from pytest_madengine.results.references import References
 from pytest_madengine.validation import ENV_NAME, CommaList, EnvVars, Patterns, Switch, Text
 
 SCRIPT_SUFFIXES = (".sh", ".slurm", ".py")
@@ -58,6 +59,7 @@ class Model(BaseModel):
         timeout: seconds for the whole run, None when the card says nothing.
         multiple_results: CSV file that the script writes, relative to where it runs.
         aggregate: how the values of several ranks become one; None leaves it to their performance lines.
+        references: what is expected of its metrics, by GPU architecture.
         skip_gpu_arch: architectures on which the model is skipped.
     """
 
@@ -78,6 +80,7 @@ class Model(BaseModel):
     args: Text = ""
     multiple_results: Text = ""
     aggregate: Aggregate | None = None
+    references: References = Field(default_factory=dict)
     skip_gpu_arch: CommaList = ()
     deprecated: bool = False
     additional_docker_run_options: Text = ""

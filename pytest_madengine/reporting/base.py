@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from pytest_madengine.results.result import Result
 
 
 class Reporter(Protocol):
-    """Writes results somewhere; lives only where no results come from: the controller of a session."""
+    """Writes results somewhere; lives only where no results come from: the controller of a session.
+
+    Whatever it raises is told at the end of the session and costs no other reporter anything. One that has an attribute
+    `remote`, and it is true, talks to other machines: it is called in a thread of its own, in order, so that it holds
+    up nobody. What it has not done some time after the last result (--madengine-reporting-timeout) is not waited for.
+    What it raises is a warning, unless it says by a MadengineError that something is the user's to mend.
+    """
 
     name: str
 
     def write(self, result: Result) -> None:
-        """One result, as soon as it is known; it is on disk when this returns."""
+        """One result, as soon as it is known; unless the reporter is remote, it is on disk when this returns."""
         ...
 
 
@@ -37,4 +43,26 @@ class Finishing(Protocol):
 
     def finish(self) -> None:
         """Do it."""
+        ...
+
+
+@runtime_checkable
+class Concluding(Protocol):
+    """A reporter that tells of the whole run, also of what an earlier session of it has recorded."""
+
+    def conclude(self, results: Sequence[Result], exit_status: int, /) -> None:
+        """The session ends with this exit status, after every `finish`; these are all results of the run."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A remote reporter that has on disk what it has not sent, so that nothing is lost with this process."""
+
+    def keep(self, result: Result) -> None:
+        """Put it there; called in the main thread, before `write` is called elsewhere."""
+        ...
+
+    def waiting(self) -> str:
+        """What was not sent, why, and how it will be; '' where there is nothing. Other threads may still be sending."""
         ...

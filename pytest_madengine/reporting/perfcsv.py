@@ -7,17 +7,16 @@ re-typed or rewritten, and one more row costs the same however long the file is.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from pytest_madengine.errors import UserError
+from pytest_madengine.reporting.appended import append, behind, locked, sizes_of
 from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
 from pytest_madengine.results.result import Result, Row
 
@@ -39,7 +38,7 @@ class PerfCsv:
 
     def sizes(self) -> Mapping[str, int]:
         """See `Appending`."""
-        return _sizes(self._path)
+        return sizes_of(self._path)
 
     def write_missing(self, result: Result, sizes: Mapping[str, int]) -> None:
         """See `Appending`."""
@@ -61,7 +60,7 @@ class PerfSuper:
 
     def sizes(self) -> Mapping[str, int]:
         """See `Appending`."""
-        return _sizes(self._csv, self._json)
+        return sizes_of(self._csv, self._json)
 
     def write_missing(self, result: Result, sizes: Mapping[str, int]) -> None:
         """See `Appending`."""
@@ -103,6 +102,30 @@ class PerfEntry:
         replace_json(self._folder / "perf_entry_super.json", records)
 
 
+def written(path: Path) -> tuple[Path, ...]:
+    """The perf.csv at `path` and its companions beside it."""
+    names = ("perf_super", "perf_entry", "perf_entry_super")
+    return (path, *(path.with_name(f"{name}.{kind}") for name in names for kind in ("csv", "json")))
+
+
+def rebuild(path: Path, results: Iterable[Result]) -> int:
+    """Make perf.csv and its companions anew, as if these results had just come; gives the number of rows."""
+    known = list(results)
+    for each in written(path):
+        each.unlink(missing_ok=True)
+    rows = [row for result in known for row in result.rows]
+    if not rows:
+        return 0
+    records = [super_record(row) for row in rows]
+    append_csv(path, PERF_COLUMNS, [row.columns for row in rows])
+    append_csv(path.with_name("perf_super.csv"), SUPER_COLUMNS, map(_flat, records))
+    append_json(path.with_name("perf_super.json"), records)
+    entry = PerfEntry(path.parent)
+    entry.write(known[-1])
+    entry.finish()
+    return len(rows)
+
+
 def super_record(row: Row) -> dict[str, Any]:
     """A row with what only perf_super keeps."""
     return {**row.columns, "configs": row.configs, "multi_results": row.multi_results}
@@ -141,17 +164,14 @@ def append_csv(
     Raises:
         UserError: the header lacks one of `columns`.
     """
-    with _locked(path) as file:
+    with locked(path) as file:
         header = _header(path, file)
         if header:
             _require_columns(path, header, columns)
         lines = [_encoded(_csv_line(cells)) for cells in _cells(header or columns, rows)]
         if unless_behind is not None:
             lines = _missing(file, lines, unless_behind)
-        file.seek(0, os.SEEK_END)
-        mend = b"" if _ends_line(file) else b"\n"
-        head = b"" if header else _encoded(_csv_line(columns))
-        file.write(b"".join([mend, head, *lines]))
+        append(file, b"" if header else _encoded(_csv_line(columns)), lines)
 
 
 def append_json(path: Path, records: Sequence[Mapping[str, Any]], unless_behind: int | None = None) -> None:
@@ -165,13 +185,13 @@ def append_json(path: Path, records: Sequence[Mapping[str, Any]], unless_behind:
     Raises:
         UserError: the file holds something else.
     """
-    with _locked(path) as file:
+    with locked(path) as file:
         size = file.seek(0, os.SEEK_END)
         text = json.dumps(list(records), indent=2)
         if not size:
             file.write(text.encode())
             return
-        if unless_behind is not None and text[1:-1].strip().encode() in _behind(file, unless_behind - len("\n]")):
+        if unless_behind is not None and text[1:-1].strip().encode() in behind(file, unless_behind - len("\n]")):
             return
         file.seek(max(0, size - 4096))
         end = file.read()
@@ -195,22 +215,13 @@ def replace_json(path: Path, value: Any) -> None:
     _replace(path, json.dumps(value, indent=2))
 
 
-def _sizes(*paths: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_size if path.exists() else 0 for path in paths}
-
-
-def _behind(file: IO[bytes], position: int) -> bytes:
-    file.seek(max(0, position))
-    return file.read()
-
-
 def _missing(file: IO[bytes], lines: Sequence[bytes], position: int) -> list[bytes]:
     """The lines that do not stand behind a position of the file; an unfinished one at its end is cut off."""
-    behind = _behind(file, position)
-    missing = [line for line in lines if line not in behind]
-    unfinished = behind.rpartition(b"\n")[2]
+    there = behind(file, position)
+    missing = [line for line in lines if line not in there]
+    unfinished = there.rpartition(b"\n")[2]
     if unfinished and any(line.startswith(unfinished) for line in missing):
-        file.truncate(position + len(behind) - len(unfinished))
+        file.truncate(position + len(there) - len(unfinished))
     return missing
 
 
@@ -218,17 +229,6 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record whose nested values are JSON text, empty where there are none."""
     nested = {key: json.dumps(record[key]) if record[key] is not None else "" for key in ("configs", "multi_results")}
     return {**record, **nested}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file open for reading and writing, this process alone, and on disk at the end."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    with os.fdopen(descriptor, "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _header(path: Path, file: IO[bytes]) -> list[str]:
@@ -246,13 +246,6 @@ def _require_columns(path: Path, header: Sequence[str], columns: Sequence[str]) 
         raise UserError(
             f"{path}: its header lacks {', '.join(missing)}; move the file away or name another with --madengine-output"
         )
-
-
-def _ends_line(file: IO[bytes]) -> bool:
-    if not file.tell():
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
 
 
 def _cells(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:

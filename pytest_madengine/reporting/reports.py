@@ -8,7 +8,11 @@ from pytest_madengine import options
 from pytest_madengine.attempt import Attempt
 from pytest_madengine.errors import MadengineError
 from pytest_madengine.fixtures import ATTEMPT, VARIANT, attempt_of
+from pytest_madengine.reporting import junit
 from pytest_madengine.reporting.recorder import attach
+
+TOLD = pytest.StashKey[list[junit.Property]]()
+"""What an item's reports have said of its model."""
 
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -29,8 +33,18 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     elif report.when == "call":
         attempt.discard()
     if attempt.result and (report.when == "call" or not report.passed):
+        _tell(item, report, junit.properties(attempt.result, attempt.earlier))
         for result in (*attempt.earlier, attempt.result):
             attach(report, result)
+
+
+def _tell(item: pytest.Item, report: pytest.TestReport, properties: list[junit.Property]) -> None:
+    """Put the properties on this report and on those to come; what a rerun says takes the place of what was said."""
+    said_before = item.stash.get(TOLD, [])
+    item.user_properties[:] = [each for each in item.user_properties if each not in said_before]
+    item.user_properties += properties
+    item.stash[TOLD] = properties
+    report.user_properties += properties
 
 
 def _attempt(item: pytest.Item) -> Attempt | None:

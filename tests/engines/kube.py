@@ -56,6 +56,7 @@ class KubeCluster:
         namespace: the test's own, which is the default one in `config`.
         image: of the containers that this object makes; the nodes have it.
         namespaces: all that are removed in the end.
+        home: where the cluster is found, whatever home a test gives itself later.
     """
 
     etc: Path
@@ -63,6 +64,7 @@ class KubeCluster:
     namespace: str
     image: str
     namespaces: list[str] = field(default_factory=list)
+    home: str = field(default_factory=lambda: os.environ.get("HOME", "/"))
 
     @classmethod
     def of_this_machine(cls, folder: Path, image: str) -> KubeCluster:
@@ -166,8 +168,7 @@ class KubeCluster:
 
     def do(self, *arguments: str, **variables: str) -> str:
         """Let kubernetes.sh do something to the cluster: `stop-kubelet 2`, `restart-apiserver`, `load IMAGE`."""
-        place = self.etc.parents[1]  # whatever home a test has given itself
-        return _text(SCRIPT, *arguments, MADENGINE_ENGINES_DIR=str(place), **variables)
+        return _text(SCRIPT, *arguments, HOME=self.home, **variables)
 
     # objects
 

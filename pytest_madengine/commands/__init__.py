@@ -1,0 +1,1 @@
+"""The subcommands of `pytest-madengine`, one module each; the only modules that print."""

@@ -1,0 +1,1 @@
+"""What all runs of a place came to, and questions about that."""
