@@ -153,7 +153,7 @@ class KubernetesBackend:
         ended |= {each: last for each in self._tracker.beside(tracked) if (last := self._status(each)).state.over}
         found = {each: kubestate.remains(each, self._tracker.view(each), last) for each, last in ended.items()}
         for each, remains in found.items():
-            for pod in each.taken():
+            for pod in reversed(each.earlier() if each.lost else []):
                 kuberesults.give_back(each.folder(pod.rank), pod.name, each.directory)
             kubeleft.note_codes(each.directory, remains)
         words = kubeend.free([each.asked for each in found if each.cancelled or not each.asked.keep])

@@ -80,12 +80,9 @@ class Tracked:
         The cluster makes others at once, which have nothing to do with what befell those.
         """
         placed = [pod for pod in list(self.tries.values()) if pod.node]
-        found = {**kubeverdict.latest(placed), **kubeverdict.latest([pod for pod in self.taken() if pod.node])}
+        gone = [pod for pod in placed if self.lost and pod.leaving and not pod.end]
+        found = {**kubeverdict.latest(placed), **kubeverdict.latest(gone)}
         return {rank: found[rank].node if rank in found else "" for rank in self.latest()}
-
-    def taken(self) -> list[Pod]:
-        """The pods of a lost job that were taken away while they ran."""
-        return [pod for pod in list(self.tries.values()) if self.lost and pod.leaving and not pod.end]
 
     def code(self, pod: Pod) -> int | None:
         """The exit code that a pod handed over; None where it did not."""
