@@ -66,7 +66,7 @@ def make_room(folder: Path, pod: str, home: Path) -> None:
 
 
 def give_back(folder: Path, pod: str, home: Path) -> None:
-    """Let the log of a pod that was taken away stand for its rank again, if the one in its place printed nothing.
+    """Let the log of a pod that was taken away stand for its rank again; that of the pod in its place is put aside.
 
     Args:
         folder: of the rank.
@@ -74,8 +74,13 @@ def give_back(folder: Path, pod: str, home: Path) -> None:
         home: the folder of the job.
     """
     before, now = home / EARLIER / pod / facts.LOG, folder / facts.LOG
-    if before.is_file() and not (now.is_file() and now.stat().st_size):
-        before.replace(now)
+    if not before.is_file():
+        return
+    if now.is_file():
+        place = home / EARLIER / facts.word(folder / POD)
+        place.mkdir(parents=True, exist_ok=True)
+        now.rename(place / facts.LOG)
+    before.rename(now)
 
 
 def deliver(api: Api, namespace: str, pod: str, folder: Path) -> bool:

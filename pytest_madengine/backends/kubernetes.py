@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_madengine.backends import facts, kubeclaim, kubeend, kubeleft, kubenote, kuberesults, kubestate
-from pytest_madengine.backends.base import Handle, Outcome, Plan, Status
+from pytest_madengine.backends.base import Handle, Outcome, Plan, State, Status
 from pytest_madengine.backends.kubeapi import Place, api
 from pytest_madengine.backends.kubefollow import PATIENCE
 from pytest_madengine.backends.kubeleft import Remains
@@ -144,6 +144,8 @@ class KubernetesBackend:
         self._last = tracked.asked.place
         remains = tracked.remains or self._freed(tracked)
         self._tracker.forget(tracked)
+        if remains.end.state is State.LOST:
+            _give_back(tracked)
         return kubeleft.outcome(directory, remains)
 
     def _freed(self, tracked: Tracked) -> Remains:
@@ -153,8 +155,6 @@ class KubernetesBackend:
         ended |= {each: last for each in self._tracker.beside(tracked) if (last := self._status(each)).state.over}
         found = {each: kubestate.remains(each, self._tracker.view(each), last) for each, last in ended.items()}
         for each, remains in found.items():
-            for pod in reversed(each.earlier() if each.lost else []):
-                kuberesults.give_back(each.folder(pod.rank), pod.name, each.directory)
             kubeleft.note_codes(each.directory, remains)
         words = kubeend.free([each.asked for each in found if each.cancelled or not each.asked.keep])
         found = {each: replace(remains, notes=(*remains.notes, words)) for each, remains in found.items()}
@@ -187,6 +187,15 @@ def _await_results(tracked: Tracked) -> None:
     if tracked.asked.collector and wanted and not tracked.lost:
         with suppress(InfrastructureError):  # its absence is the verdict's matter
             kubeclaim.fetch(api(tracked.asked.place), tracked.asked, wanted)
+
+
+def _give_back(tracked: Tracked) -> None:
+    """Let the logs of pods that were taken away stand for their ranks, not those of the pods in their place."""
+    for followed in list(tracked.followed.values()):
+        followed.done.wait(PATIENCE)  # its pod is gone, so that this takes no time
+    first = {pod.rank: pod for pod in reversed(tracked.earlier()) if pod.leaving}
+    for rank, pod in first.items():
+        kuberesults.give_back(tracked.folder(rank), pod.name, tracked.directory)
 
 
 def _present(notes: Iterable[Asked]) -> Iterator[str]:

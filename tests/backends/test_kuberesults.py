@@ -71,17 +71,15 @@ def test_an_earlier_try_makes_room(tmp_path: Path) -> None:
     assert kept(tmp_path / "earlier/first", "first")
 
 
-@pytest.mark.parametrize(("printed", "stands"), [("", "first"), ("second", "second")])
-def test_the_log_of_a_pod_that_was_taken_away_stands_unless_the_next_one_printed(
-    tmp_path: Path, printed: str, stands: str
-) -> None:
+def test_the_log_of_a_pod_that_was_taken_away_stands_again_and_the_other_one_is_put_aside(tmp_path: Path) -> None:
     make_room(tmp_path, "first", tmp_path)
     (tmp_path / "run.log").write_text("first")
     make_room(tmp_path, "second", tmp_path)
-    (tmp_path / "run.log").write_text(printed)
+    (tmp_path / "run.log").write_text("second")
     give_back(tmp_path, "first", tmp_path)
     give_back(tmp_path, "never seen", tmp_path)
-    assert (tmp_path / "run.log").read_text() == stands
+    assert (tmp_path / "run.log").read_text() == "first"
+    assert (tmp_path / "earlier/second/run.log").read_text() == "second"
 
 
 @given(st.integers(1, 3 * PIECE), st.integers(PIECE // 50, 2 * PIECE))
