@@ -310,6 +310,7 @@ def test_a_model_of_a_strange_name(bench: Bench) -> None:
 
 
 @pytest.mark.requires_kubernetes(alone=True)
+@pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")  # urllib3 drops connections that the server broke
 def test_an_api_server_that_restarts(bench: Bench, kube_cluster: KubeCluster) -> None:
     waits, ends = (bench.submit(job(bench, WAIT_FOR_GO)) for _ in range(2))
     for handle in (waits, ends):
