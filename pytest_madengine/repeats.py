@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pytest_madengine import files
+from pytest_madengine.engine.rundir import result_in
 from pytest_madengine.images.image import Image
 from pytest_madengine.results.result import Result
 from pytest_madengine.results.series import Leg, joined
@@ -45,16 +47,14 @@ class Repeats:
 
     def take_up(self, folders: Iterable[Path]) -> None:
         """Go on behind jobs of an earlier session that lie in these folders."""
-        parts = [folder / PART for folder in folders if is_part(folder)]
-        self._done = [Result.from_json(part.read_text(encoding="utf-8")) for part in parts][: len(self._legs) - 1]
+        parts = [folder for folder in folders if is_part(folder)]
+        self._done = [result_in(folder, PART) for folder in parts][: len(self._legs) - 1]
 
     def passed(self, result: Result, folder: Path) -> bool:
         """Whether a job went well and another is to follow it; its result is kept in its folder then."""
         if self.last or not result.succeeded:
             return False
-        new = folder / f"{PART}.new"
-        new.write_text(result.to_json(), encoding="utf-8")
-        new.replace(folder / PART)
+        files.put(folder / PART, result.to_json())
         self._done.append(result)
         return True
 

@@ -100,7 +100,7 @@ SHARED = {
         *("slurmfacts", "slurmpack", "slurmqueue", "slurmscript"),
     },
     "launchers": {"base"},
-    "reporting": {"appended", "base", "csvtables", "files", "junit", "markdown", "recorder", "status"}
+    "reporting": {"appended", "base", "csvtables", "junit", "markdown", "recorder", "status"}
     | {"mongodb", "mongosettings", "outbox", "spool"}
     | {"htmldata", "htmlsamples", "htmlstory", "htmlsummary"},
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pytest_madengine.backends.base import Outcome, Phase, State
+from pytest_madengine.backends.base import Handle, Outcome, Phase, State
 from pytest_madengine.jobs.job import Job
 
 ARTIFACTS = "artifacts"
@@ -44,7 +44,7 @@ def submitted(directory: Path) -> str:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def _alone(directory: Path) -> Iterator[None]:
     """Let one process at a time hand over a job; a file system without locks lets all."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -53,6 +53,13 @@ def alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def once(job: Job, find: Callable[[Mapping[str, Path]], Mapping[str, Handle]], start: Callable[[], Handle]) -> Handle:
+    """The handle of a job: of the one that is there already, else of what `start` begins."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    with _alone(job.directory):
+        return find({job.id: job.directory}).get(job.id) or start()
 
 
 def left(directory: Path) -> State:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_madengine import files
 from pytest_madengine.backends import kubenames, kubescript
 from pytest_madengine.backends.kubeapi import Place
 from pytest_madengine.backends.kubefiles import File
@@ -76,9 +77,7 @@ class Asked:
 
     def write(self, folder: Path) -> None:
         """Put this into a job's folder, whole or not at all."""
-        new = folder / f"{NOTE}.new"
-        new.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        new.replace(folder / NOTE)
+        files.put(folder / NOTE, json.dumps(asdict(self)))
 
 
 def read(folder: Path) -> Asked | None:

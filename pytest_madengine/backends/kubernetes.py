@@ -59,10 +59,7 @@ class KubernetesBackend:
 
     def submit(self, plan: Plan) -> Handle:
         """Create the objects, the runner last, and let it own the others."""
-        job = plan.job
-        job.directory.mkdir(parents=True, exist_ok=True)
-        with facts.alone(job.directory):
-            return self.find({job.id: job.directory}).get(job.id) or self._submit(job)
+        return facts.once(plan.job, self.find, lambda: self._submit(plan.job))
 
     def _submit(self, job: Job) -> Handle:
         found = kubenote.objects(job)

@@ -71,10 +71,7 @@ class Processes:
 
     def submit(self, plan: Plan) -> Handle:
         """Start the process in a session of its own."""
-        job = plan.job
-        job.directory.mkdir(parents=True, exist_ok=True)
-        with facts.alone(job.directory):
-            return self.find({job.id: job.directory}).get(job.id) or self._start(plan)
+        return facts.once(plan.job, self.find, lambda: self._start(plan))
 
     def _start(self, plan: Plan) -> Handle:
         facts.write_script(plan.job)

@@ -79,10 +79,7 @@ class SlurmBackend:
 
     def submit(self, plan: Plan) -> Handle:
         """`sbatch`; secrets travel in its environment."""
-        job = plan.job
-        job.directory.mkdir(parents=True, exist_ok=True)
-        with facts.alone(job.directory):
-            return self.find({job.id: job.directory}).get(job.id) or self._submit(plan)
+        return facts.once(plan.job, self.find, lambda: self._submit(plan))
 
     def _submit(self, plan: Plan) -> Handle:
         plan = self._on_clean_nodes(plan)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
+from pytest_madengine import files
 from pytest_madengine.baselines import TAGS
 from pytest_madengine.commands import output, places
 from pytest_madengine.errors import Fault, FaultsError
@@ -36,13 +36,7 @@ def _tag(chosen: argparse.Namespace) -> int:
         raise FaultsError(
             [Fault(str(chosen.place), "it is one run's, and tags are a project's", "the project's folder")]
         )
-    _write(top / TAGS, chosen.name, run)
+    (top / TAGS).mkdir(exist_ok=True)
+    files.replace(top / TAGS / chosen.name, f"{run}\n")
     output.note(f"{run} is {chosen.name} now")
     return 0
-
-
-def _write(folder: Path, name: str, run: str) -> None:
-    folder.mkdir(exist_ok=True)
-    new = folder / f".{name}.new"
-    new.write_text(f"{run}\n", encoding="utf-8")
-    new.replace(folder / name)

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pytest_madengine import files
 from pytest_madengine.errors import Fault, FaultsError
-from pytest_madengine.reporting import csvtables, files, mail, smtp
+from pytest_madengine.reporting import csvtables, mail, smtp
 from pytest_madengine.reporting.csvtables import Found
 from pytest_madengine.reporting.mail import Envelope
 from pytest_madengine.reporting.smtp import Server
@@ -56,7 +57,7 @@ def _run(chosen: argparse.Namespace) -> int:
     for each in found.unreadable:
         sys.stderr.write(f"pytest-madengine: {chosen.directory / each}; left out\n")
     output = chosen.directory / chosen.output
-    files.replace(output, mail.page(found, envelope.subject))
+    files.replace_target(output, mail.page(found, envelope.subject))
     _say(f"written: {output}")
     _message(chosen, found, envelope, server)
     return 0

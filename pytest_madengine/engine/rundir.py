@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pytest_madengine import files
 from pytest_madengine.errors import UserError
 from pytest_madengine.jobs.job import Job
 from pytest_madengine.results.result import Result
@@ -118,9 +119,7 @@ class RunDirectory:
 
     def keep(self, result: Result, folder: Path) -> None:
         """Write a result down in its job's folder, before anybody reports it."""
-        new = folder / "result.new"
-        new.write_text(result.to_json(), encoding="utf-8")
-        new.replace(folder / "result.json")
+        files.put(folder / "result.json", result.to_json())
 
     def discard(self, folder: Path) -> None:
         """Take back what `keep` wrote: the item turned out to need no job of its own."""
@@ -138,9 +137,7 @@ class RunDirectory:
 
     def note_made(self, folder: Path, made: Mapping[str, Any]) -> None:
         """Write down the image that was made for an item, or why there is none."""
-        new = folder / "made.new"
-        new.write_text(json.dumps(made), encoding="utf-8")
-        new.replace(folder / "made.json")
+        files.put(folder / "made.json", json.dumps(made))
 
     def made(self) -> Iterator[dict[str, Any]]:
         """What `note_made` wrote down last for each item: a retry or a resumed run has a folder of its own."""
@@ -177,6 +174,6 @@ def noted(folder: Path) -> dict[str, Any] | None:
     return data
 
 
-def result_in(folder: Path) -> Result:
-    """The Result that `keep` wrote down there."""
-    return Result.from_json((folder / "result.json").read_text(encoding="utf-8"))
+def result_in(folder: Path, name: str = "result.json") -> Result:
+    """The Result that stands in a job's folder, under that name."""
+    return Result.from_json((folder / name).read_text(encoding="utf-8"))

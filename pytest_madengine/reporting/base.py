@@ -55,6 +55,13 @@ class Concluding(Protocol):
         ...
 
 
+class AtTheEnd:
+    """What reporters have in common that tell of the whole run alone, see `Concluding`."""
+
+    def write(self, _: Result, /) -> None:
+        """Nothing is written before the end."""
+
+
 @runtime_checkable
 class Keeping(Protocol):
     """A remote reporter that has on disk what it has not sent, so that nothing is lost with this process."""

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pytest_madengine.reporting import markdown
+from pytest_madengine.reporting.base import AtTheEnd
+from pytest_madengine.reporting.markdown import Markdown
 from pytest_madengine.results import tries
 from pytest_madengine.results.result import Result
 from pytest_madengine.results.tries import Tried
@@ -26,7 +27,7 @@ def here(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
-class Annotations:
+class Annotations(AtTheEnd):
     """Workflow commands on the terminal, once the run has ended."""
 
     name = "GitHub annotations"
@@ -36,31 +37,18 @@ class Annotations:
         self._workspace = workspace
         self._mask = mask
 
-    def write(self, _: Result, /) -> None:
-        """Nothing is said before the end."""
-
     def conclude(self, results: Sequence[Result], _: int, /) -> None:
         """See `Concluding`."""
         for line in commands(results, self._workspace):
             self._say(self._mask(line))
 
 
-class StepSummary:
-    """The page of the step, which is Markdown and is appended to."""
+class StepSummary(Markdown):
+    """The page of the step, which is appended to."""
 
     name = STEP_SUMMARY
 
-    def __init__(self, path: Path, run: str, mask: Masker = NO_SECRETS) -> None:
-        self._path = path
-        self._run = run
-        self._mask = mask
-
-    def write(self, _: Result, /) -> None:
-        """Nothing is written before the end."""
-
-    def conclude(self, results: Sequence[Result], _: int, /) -> None:
-        """See `Concluding`."""
-        text = self._mask(markdown.summary(results, self._run))
+    def _put(self, text: str) -> None:
         with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{text}\n")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pytest_madengine import __version__, assets
-from pytest_madengine.reporting import files, htmldata, htmlsamples, htmlsummary
+from pytest_madengine import __version__, assets, files
+from pytest_madengine.reporting import htmldata, htmlsamples, htmlsummary
+from pytest_madengine.reporting.base import AtTheEnd
 from pytest_madengine.reporting.htmlstory import NO_PAST, Past, Story
 from pytest_madengine.reporting.status import elapsed
 from pytest_madengine.results.result import Result
@@ -32,7 +33,7 @@ UNSAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x2028:
 """What could end a script element early, as JSON writes it."""
 
 
-class HtmlReport:
+class HtmlReport(AtTheEnd):
     """The file of `--madengine-html`, written when the run ends."""
 
     name = "--madengine-html"
@@ -48,9 +49,6 @@ class HtmlReport:
         self._run = run
         self._mask = mask
         self._past = past
-
-    def write(self, _: Result, /) -> None:
-        """Nothing is written before the end."""
 
     def conclude(self, results: Sequence[Result], _: int, /) -> None:
         """See `Concluding`."""
@@ -74,7 +72,7 @@ def write(
         OSError: it cannot be written.
     """
     story = Story(results, run, past, htmlsamples.of(results), linker(path.parent))
-    files.replace(path, page(story, mask))
+    files.replace_target(path, page(story, mask))
 
 
 def linker(folder: Path) -> Callable[[str], str]:

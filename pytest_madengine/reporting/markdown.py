@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from pytest_madengine.reporting import files
+from pytest_madengine import files
+from pytest_madengine.reporting.base import AtTheEnd
 from pytest_madengine.results import tries
 from pytest_madengine.results.comparison import Comparison, Judgement
 from pytest_madengine.results.result import Result, Row
@@ -34,7 +35,7 @@ MARKUP = re.compile(r"[^\w .,;=/()+%-]|_", re.ASCII)
 """What may be markup where there is no code span."""
 
 
-class Markdown:
+class Markdown(AtTheEnd):
     """The file of `--madengine-markdown`, written when the run ends."""
 
     name = "--madengine-markdown"
@@ -44,12 +45,12 @@ class Markdown:
         self._run = run
         self._mask = mask
 
-    def write(self, _: Result, /) -> None:
-        """Nothing is written before the end."""
-
     def conclude(self, results: Sequence[Result], _: int, /) -> None:
         """See `Concluding`."""
-        files.replace(self._path, self._mask(summary(results, self._run)))
+        self._put(self._mask(summary(results, self._run)))
+
+    def _put(self, text: str) -> None:
+        files.replace_target(self._path, text)
 
 
 def summary(results: Iterable[Result], run: str) -> str:

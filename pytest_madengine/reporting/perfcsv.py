@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_madengine import files
 from pytest_madengine.errors import UserError
 from pytest_madengine.reporting.appended import append, behind, locked, sizes_of
 from pytest_madengine.results.perf import PERF_COLUMNS, SUPER_COLUMNS
@@ -207,12 +208,12 @@ def append_json(path: Path, records: Sequence[Mapping[str, Any]], unless_behind:
 
 def replace_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole CSV file, atomically."""
-    _replace(path, _csv_text([columns, *_cells(columns, rows)]))
+    files.replace(path, _csv_text([columns, *_cells(columns, rows)]))
 
 
 def replace_json(path: Path, value: Any) -> None:
     """Write a whole JSON file, atomically."""
-    _replace(path, json.dumps(value, indent=2))
+    files.replace(path, json.dumps(value, indent=2))
 
 
 def _missing(file: IO[bytes], lines: Sequence[bytes], position: int) -> list[bytes]:
@@ -266,9 +267,3 @@ def _csv_line(row: Sequence[Any]) -> str:
 def _encoded(text: str) -> bytes:
     """UTF-8; what no UTF-8 can hold is written as an escape, for a row is worth more than one odd character."""
     return text.encode(errors="backslashreplace")
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(_encoded(text))
-    new.replace(path)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_madengine.reporting.base import AtTheEnd
 from pytest_madengine.results import tries
 from pytest_madengine.results.metric import Metric
 from pytest_madengine.results.result import Result
@@ -24,7 +25,7 @@ MODEL = ("model", "arch", "gpus", "launcher", "deployment")
 METRIC = (*MODEL, "row", "metric", "unit")
 
 
-class Textfile:
+class Textfile(AtTheEnd):
     """The file of `--madengine-prometheus`, replaced at once when the run ends."""
 
     name = "--madengine-prometheus"
@@ -33,9 +34,6 @@ class Textfile:
         self._path = path
         self._run = run
         self._clock = clock
-
-    def write(self, _: Result, /) -> None:
-        """Nothing is written before the end."""
 
     def conclude(self, results: Sequence[Result], exit_status: int, /) -> None:
         """See `Concluding`."""

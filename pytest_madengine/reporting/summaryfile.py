@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pytest_madengine.reporting import files
+from pytest_madengine import files
+from pytest_madengine.reporting.base import AtTheEnd
 from pytest_madengine.results import tries
 from pytest_madengine.results.comparison import Comparison
 from pytest_madengine.results.result import Result
@@ -25,7 +26,7 @@ PLAIN = (
 """What a result's entry has of the Result as it is."""
 
 
-class Summary:
+class Summary(AtTheEnd):
     """The file of `--madengine-summary`, written when the run ends."""
 
     name = "--madengine-summary"
@@ -35,13 +36,10 @@ class Summary:
         self._run = run
         self._mask = mask
 
-    def write(self, _: Result, /) -> None:
-        """Nothing is written before the end."""
-
     def conclude(self, results: Sequence[Result], exit_status: int, /) -> None:
         """See `Concluding`."""
         told = _plain(content(results, self._run, exit_status), self._mask)
-        files.replace(self._path, json.dumps(told, indent=2, allow_nan=False) + "\n")
+        files.replace_target(self._path, json.dumps(told, indent=2, allow_nan=False) + "\n")
 
 
 def content(results: Sequence[Result], run: Mapping[str, str], exit_status: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pytest_madengine.errors import UserError
+from pytest_madengine.reporting.base import AtTheEnd
 from pytest_madengine.results.result import Result, Step
 from pytest_madengine.secrets import NO_SECRETS, Masker
 
@@ -61,7 +62,7 @@ def _of_protocol(environ: Mapping[str, str]) -> str:
     return PROTOCOLS[protocol]
 
 
-class Trace:
+class Trace(AtTheEnd):
     """The trace of `--madengine-otel`, sent when the run ends."""
 
     name = "--madengine-otel"
@@ -72,9 +73,6 @@ class Trace:
         self._environ = environ
         self._mask = mask
         self._unsent: list[str] = []
-
-    def write(self, _: Result, /) -> None:
-        """Nothing is sent before the end."""
 
     def keep(self, _: Result, /) -> None:
         """See `Keeping`: all that spans tell stands in the run's folder already."""
